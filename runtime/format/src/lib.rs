@@ -1,0 +1,4 @@
+//! The wire format.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
