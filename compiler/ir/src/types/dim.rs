@@ -36,6 +36,15 @@ enum Atom {
     FloorDiv(Dim, i64),
 }
 
+impl Atom {
+    fn view(&self) -> FactorView<'_> {
+        match self {
+            Atom::Symbol(s) => FactorView::Symbol(s),
+            Atom::FloorDiv(d, n) => FactorView::FloorDiv(d, *n),
+        }
+    }
+}
+
 /// How a dimension is built, for whoever has to write it in another form.
 pub enum DimView<'a> {
     /// A number.
@@ -87,18 +96,9 @@ impl Dim {
     pub fn view(&self) -> DimView<'_> {
         match &self.0 {
             Repr::Const(n) => DimView::Const(*n),
-            Repr::Poly(terms) => DimView::Sum(
-                terms
-                    .iter()
-                    .map(|t| {
-                        let factor = |a| match a {
-                            Atom::Symbol(s) => FactorView::Symbol(s),
-                            Atom::FloorDiv(d, n) => FactorView::FloorDiv(d, *n),
-                        };
-                        (t.coefficient, t.atoms.iter().map(factor).collect())
-                    })
-                    .collect(),
-            ),
+            Repr::Poly(terms) => {
+                DimView::Sum(terms.iter().map(|t| (t.coefficient, t.atoms.iter().map(Atom::view).collect())).collect())
+            }
         }
     }
 
