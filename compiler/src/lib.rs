@@ -1,1 +1,5 @@
 //! The driver library.
+
+pub mod error;
+pub mod input;
+pub mod output;
