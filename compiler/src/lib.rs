@@ -2,4 +2,5 @@
 
 pub mod error;
 pub mod input;
+pub mod npy;
 pub mod output;
