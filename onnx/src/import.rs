@@ -1,0 +1,3 @@
+//! ModelProto to graph.
+
+pub mod tensor;
