@@ -1,0 +1,220 @@
+//! Quantised activations and the products of them with few-bit weights.
+
+use super::dense::{Activation, Window};
+use super::{Contract, codes, instruction};
+use crate::contract::{attribute, same};
+use crate::{BufferId, Cx, DType, Fault, Layout, Operand};
+
+codes! {
+    /// How [`Quantize`] turns the largest absolute value `m` of a group into a scale.
+    QuantizeKind ("kind of quantisation") {
+        /// `scale = m / levels`, `q = round_half_even(x / scale)`.
+        Divide = 0 "divide",
+        /// `s = (1 / max(m, eps)) * levels`, `q = round_half_even(x * s)`, `scale = 1 / s`.
+        Reciprocal = 1 "reciprocal",
+        /// `q = round_half_even(x)`, `scale = 1`.
+        Integer = 2 "integer",
+    }
+}
+
+codes! {
+    /// Which elements share a scale.
+    Granularity ("granularity of a quantisation") {
+        /// Those along the last axis.
+        Row = 0 "row",
+        /// All of them, the batch included.
+        Tensor = 1 "tensor",
+        /// Those along axis 1.
+        Channel = 2 "channel",
+    }
+}
+
+codes! {
+    /// What keeps the divisor of [`QuantizeKind::Divide`] away from 0.
+    Floor ("floor of a quantisation") {
+        /// Nothing: where it is 0 or not finite, `x / scale` is taken as 0 for `x = 0`.
+        None = 0 "none",
+        /// `eps` is added to the divisor, not to the scale.
+        Add = 1 "add",
+        /// The scale is at least `eps`.
+        Clip = 2 "clip",
+    }
+}
+
+instruction! {
+    /// Quantises `f32` activations to `i8`: rounded as [`QuantizeKind`] says, then limited to `[lo, hi]`.
+    Quantize {
+        /// The quantised values, of the shape of `x`; the bytes that its `row_align` adds are zero.
+        q: BufferId,
+        /// The scales: of the shape of `x` with the shared axes 1.
+        scale: BufferId,
+        /// For each row (last axis) the sum of its quantised values.
+        sums: Option<BufferId>,
+        /// The activations.
+        x: Operand,
+        /// How the scale is found.
+        kind: QuantizeKind,
+        /// What shares a scale.
+        granularity: Granularity,
+        /// What keeps the divisor from 0.
+        floor: Floor,
+        /// The value that the floor uses.
+        eps: f32,
+        /// The quantised value of the largest absolute value.
+        levels: f32,
+        /// The smallest quantised value.
+        lo: i32,
+        /// The largest quantised value.
+        hi: i32,
+    }
+}
+
+impl Contract for Quantize {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let x = cx.ty("x", self.x)?.f32()?.rank(1, crate::MAX_RANK)?;
+        let rank = x.shape.rank();
+        cx.ty("q", self.q)?.dtype(&[DType::I8])?.same_shape(&x)?;
+        let scale = cx.ty("scale", self.scale)?.f32()?;
+        match self.granularity {
+            // One scale for all may be a scalar as well.
+            Granularity::Tensor => drop(scale.elements(Some(1))?),
+            Granularity::Row | Granularity::Channel => {
+                let shared = if self.granularity == Granularity::Row { rank.saturating_sub(1) } else { 1 };
+                attribute("granularity", self.granularity.code(), shared < rank)?;
+                let scale = scale.rank(rank, rank)?;
+                for axis in 0..rank {
+                    let expected = if axis == shared { Some(1) } else { x.dim(axis) };
+                    same("a dimension of `scale`", expected, scale.dim(axis))?;
+                }
+            }
+        }
+        if let Some(sums) = cx.optional("sums", self.sums)? {
+            sums.dense()?.dtype(&[DType::I32])?.elements(x.rows()?)?;
+        }
+        attribute("eps", self.eps.to_bits(), self.eps >= 0.0 && self.eps.is_finite())?;
+        attribute("levels", self.levels.to_bits(), (1.0..=128.0).contains(&self.levels))?;
+        attribute("lo", self.lo, (-128..=0).contains(&self.lo))?;
+        attribute("hi", self.hi, (0..=127).contains(&self.hi))
+    }
+}
+
+/// The layouts of weights that the products take.
+const WEIGHTS: &[Layout] = &[Layout::Trit2, Layout::Trit5, Layout::Bit1];
+
+instruction! {
+    /// `y = activation((q @ w^T) * q_scale * scale + bias)` with an exact integer product.
+    ///
+    /// Per element `((f32(sum) * q_scale[row]) * scale[output]) + bias[output]`, in this order, nothing fused.
+    BitLinear {
+        /// The result, `[.., N]`.
+        y: BufferId,
+        /// The quantised activations, `[.., K]`, rows aligned to 64 bytes.
+        q: Operand,
+        /// Their scales: one, or one per row.
+        q_scale: Operand,
+        /// For each row the sum of its quantised values.
+        sums: Operand,
+        /// The weights, a packed constant `[N, K]`.
+        w: Operand,
+        /// The scales of the weights, a constant: one, or one per output.
+        scale: Operand,
+        /// Added last, a constant: one per output.
+        bias: Option<Operand>,
+        /// Applied to the sum.
+        activation: Activation,
+    }
+}
+
+impl Contract for BitLinear {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let q = cx.ty("q", self.q)?.aligned(64)?.dtype(&[DType::I8])?.rank(1, crate::MAX_RANK)?;
+        let w = cx.ty("w", self.w)?.constant()?.rank(2, 2)?;
+        if !WEIGHTS.contains(&w.layout) {
+            return Err(Fault::Layout { operand: "w", found: w.layout });
+        }
+        let rank = q.shape.rank();
+        let y = cx.ty("y", self.y)?.f32()?.rank(rank, rank)?;
+        for axis in 0..rank.saturating_sub(1) {
+            same("a dimension of `y`", q.dim(axis), y.dim(axis))?;
+        }
+        same("the last dimension of `q`", w.dim(1), q.last())?;
+        same("the last dimension of `y`", w.dim(0), y.last())?;
+        let rows = q.rows()?;
+        cx.ty("q_scale", self.q_scale)?.f32()?.one_or(rows)?;
+        cx.ty("sums", self.sums)?.dense()?.dtype(&[DType::I32])?.elements(rows)?;
+        cx.ty("scale", self.scale)?.constant()?.f32()?.one_or(w.dim(0))?;
+        if let Some(bias) = cx.optional("bias", self.bias)? {
+            bias.constant()?.f32()?.elements(w.dim(0))?;
+        }
+        Ok(())
+    }
+}
+
+instruction! {
+    /// Two-dimensional convolution of quantised images with few-bit weights; padding is zero.
+    ///
+    /// With one scale per image or for all, per element `((f32(sum) * q_scale) * scale[output]) + bias[output]` with an
+    /// exact integer sum. With one scale per pixel the integer sum of each tap is multiplied by the scale of its pixel
+    /// and the taps are added in `f32`, row by row of the kernel, before the weight's scale is applied.
+    BitConv2d {
+        /// The result, `[N, O, OH, OW]`.
+        y: BufferId,
+        /// The quantised images, `[N, C, H, W]`, rows not padded.
+        q: Operand,
+        /// Their scales: one, or one per image, or one per pixel.
+        q_scale: Operand,
+        /// The weights, a packed constant `[groups, O / groups, KH * KW * C / groups]`: the channels of a tap are
+        /// neighbours. Without the first dimension where there is one group.
+        w: Operand,
+        /// The scales of the weights, a constant: one, or one per output channel.
+        scale: Operand,
+        /// Added last, a constant: one per output channel.
+        bias: Option<Operand>,
+        /// Extent of the window: height, width.
+        kernel: [u32; 2],
+        /// Distance of neighbouring windows: height, width.
+        strides: [u32; 2],
+        /// Zeros around the image: top, left, bottom, right.
+        pads: [u32; 4],
+        /// Distance of neighbouring taps: height, width.
+        dilations: [u32; 2],
+        /// Applied to the sum.
+        activation: Activation,
+    }
+}
+
+impl Contract for BitConv2d {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let y = cx.ty("y", self.y)?.f32()?.rank(4, 4)?;
+        let q = cx.ty("q", self.q)?.dense()?.dtype(&[DType::I8])?.rank(4, 4)?;
+        let w = cx.ty("w", self.w)?.constant()?.rank(2, 3)?;
+        if !WEIGHTS.contains(&w.layout) {
+            return Err(Fault::Layout { operand: "w", found: w.layout });
+        }
+        let (groups, rows, columns) = match w.shape.rank() {
+            2 => (Some(1), w.dim(0), w.dim(1)),
+            _ => (w.dim(0), w.dim(1), w.dim(2)),
+        };
+        let product = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => a.checked_mul(b).map(Some).ok_or(Fault::Overflow { what: "w" }),
+            _ => Ok(None),
+        };
+        let channels = product(groups, rows)?;
+        same("the channels of `y`", channels, y.dim(1))?;
+        let [height, width] = self.kernel;
+        let taps = u64::from(height).checked_mul(width.into());
+        // Per group: columns = taps * channels / groups.
+        same("the inner size of `w`", product(taps, q.dim(1))?, product(columns, groups)?)?;
+        let pixels = product(product(q.dim(0), q.dim(2))?, q.dim(3))?;
+        let q_scale = cx.ty("q_scale", self.q_scale)?.f32()?;
+        if q_scale.numel()? != q.dim(0) {
+            q_scale.one_or(pixels)?;
+        }
+        cx.ty("scale", self.scale)?.constant()?.f32()?.one_or(channels)?;
+        if let Some(bias) = cx.optional("bias", self.bias)? {
+            bias.constant()?.f32()?.elements(channels)?;
+        }
+        let kernel = [Some(u64::from(height)), Some(u64::from(width))];
+        Window { kernel, strides: self.strides, pads: self.pads, dilations: self.dilations }.check(&q, &y, false)
+    }
+}
