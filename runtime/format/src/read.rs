@@ -80,7 +80,7 @@ impl<'a> Artifact<'a> {
     /// ```
     /// use bitc_format::{Artifact, ErrorKind};
     /// let error = Artifact::parse(b"not an artifact").unwrap_err();
-    /// assert!(matches!(error.kind, ErrorKind::Truncated { .. }));
+    /// assert_eq!(error.kind, ErrorKind::Magic);
     /// ```
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let table = read_table(bytes)?;
