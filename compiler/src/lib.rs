@@ -1,6 +1,7 @@
 //! The driver library.
 
 pub mod error;
+pub mod files;
 pub mod input;
 pub mod npy;
 pub mod output;
