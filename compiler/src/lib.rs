@@ -5,3 +5,4 @@ pub mod files;
 pub mod input;
 pub mod npy;
 pub mod output;
+pub mod weights;
