@@ -4,8 +4,20 @@
 //! of the text form.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
+pub mod attr;
+pub mod eval;
+pub mod graph;
+pub mod ops;
+pub mod random;
 pub mod tensor;
+pub mod text;
 pub mod types;
+pub mod verify;
 
+pub use attr::{Attr, AttrError, AttrReader, Attrs};
+pub use graph::{Graph, Node, NodeId, Origin, Output, Uses, Value, ValueDef, ValueId};
+pub use ops::{Op, OpDef, OpInfo, TypeError};
 pub use tensor::{Blob, Element, Tensor, TensorError};
 pub use types::{DType, Dim, Shape, Symbol, TensorType};
+pub use verify::{Facts, Fault};

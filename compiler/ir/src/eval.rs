@@ -1,0 +1,164 @@
+//! The reference evaluator: walks the graph and calls the definition of each operation. Slow and plain.
+//!
+//! What it computes is what a graph means. Values are dropped after their last use, so a large model needs the memory
+//! of its widest point.
+
+pub mod array;
+
+use std::collections::BTreeMap;
+
+use crate::graph::{Graph, NodeId, ValueDef, ValueId};
+use crate::ops::{EvalCx, TypeError};
+use crate::tensor::Tensor;
+use crate::types::{Dim, TensorType};
+
+/// Why evaluation stopped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EvalError {
+    /// Inputs of an operation do not fit.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A dimension has no value in this run.
+    #[error("dimension `{0}` has no value in this run")]
+    Unbound(Dim),
+    /// The operation is not defined on these values.
+    #[error("{0}")]
+    Undefined(String),
+    /// The evaluator does not know the operation.
+    #[error("`{0}` is not known here and cannot be evaluated")]
+    Unsupported(String),
+    /// The number of inputs is wrong.
+    #[error("the graph has {expected} inputs, found {found}")]
+    InputCount {
+        /// What the graph has.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// An input of the graph has another type than declared.
+    #[error("input `{name}` must be {expected}, found {found}")]
+    Input {
+        /// The input.
+        name: String,
+        /// The declared type, with symbols bound so far left as they are.
+        expected: TensorType,
+        /// The type given.
+        found: TensorType,
+    },
+    /// A node failed.
+    #[error("node {node} (`{op}`{}): {source}", if origin.is_empty() { String::new() } else { format!(", from {origin}") })]
+    Node {
+        /// The position of the node.
+        node: usize,
+        /// Its operation.
+        op: String,
+        /// Where it came from.
+        origin: String,
+        /// What went wrong.
+        #[source]
+        source: Box<EvalError>,
+    },
+}
+
+/// Symbols and what they stand for in one run.
+pub type Bindings = BTreeMap<String, usize>;
+
+/// Called with each node and its outputs as they are computed.
+pub type Tap<'a> = &'a mut dyn FnMut(NodeId, &[Tensor]);
+
+/// The outputs of a graph for these inputs.
+///
+/// # Errors
+/// If the inputs do not fit the graph or an operation is not defined on what reaches it.
+pub fn eval(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, EvalError> {
+    eval_with(graph, inputs, &mut |_, _| {})
+}
+
+/// As [`eval`], showing every node's outputs to `tap`.
+///
+/// # Errors
+/// As [`eval`].
+pub fn eval_with(graph: &Graph, inputs: &[Tensor], tap: Tap<'_>) -> Result<Vec<Tensor>, EvalError> {
+    let bindings = bind(graph, inputs)?;
+    let cx = EvalCx { bind: &|s| bindings.get(s).copied() };
+    let order = graph.live_order().ok_or_else(|| EvalError::Undefined("the graph has a cycle".to_owned()))?;
+
+    let mut reads_left = vec![0u32; graph.values().len()];
+    for value in order.iter().flat_map(|&n| graph.node(n).inputs.iter().flatten()) {
+        reads_left[value.index()] += 1;
+    }
+    for output in graph.outputs() {
+        reads_left[output.value.index()] += 1;
+    }
+    let mut values: Vec<Option<Tensor>> = vec![None; graph.values().len()];
+    for (&id, tensor) in graph.inputs().iter().zip(inputs) {
+        values[id.index()] = Some(tensor.clone());
+    }
+    for node_id in order {
+        let node = graph.node(node_id);
+        let at = |source| EvalError::Node {
+            node: node_id.index(),
+            op: node.op.name().to_owned(),
+            origin: node.origin.to_string(),
+            source: Box::new(source),
+        };
+        let read = |v: ValueId| match &graph.value(v).def {
+            ValueDef::Const(t) | ValueDef::Param(t) => Some(t),
+            ValueDef::Input | ValueDef::Node(..) => values[v.index()].as_ref(),
+        };
+        let args = node.inputs.iter().map(|v| v.and_then(read)).collect();
+        let outputs = node.op.eval(args, &cx).map_err(at)?;
+        for (&value, tensor) in node.outputs.iter().zip(&outputs) {
+            check_type(graph.ty(value), tensor, &bindings).map_err(at)?;
+        }
+        tap(node_id, &outputs);
+        for (&value, tensor) in node.outputs.iter().zip(outputs) {
+            values[value.index()] = (reads_left[value.index()] > 0).then_some(tensor);
+        }
+        for value in node.inputs.iter().flatten() {
+            reads_left[value.index()] -= 1;
+            if reads_left[value.index()] == 0 {
+                values[value.index()] = None;
+            }
+        }
+    }
+    let output = |v: ValueId| graph.constant(v).or(values[v.index()].as_ref()).cloned();
+    let missing = || EvalError::Undefined("an output was not computed".to_owned());
+    graph.outputs().iter().map(|o| output(o.value).ok_or_else(missing)).collect()
+}
+
+/// What the symbols of a graph stand for, given inputs. Every input is checked against its declared type.
+///
+/// # Errors
+/// If the inputs do not fit the graph.
+pub fn bind(graph: &Graph, inputs: &[Tensor]) -> Result<Bindings, EvalError> {
+    if graph.inputs().len() != inputs.len() {
+        return Err(EvalError::InputCount { expected: graph.inputs().len(), found: inputs.len() });
+    }
+    let mut bindings = Bindings::new();
+    let pairs = || graph.inputs().iter().zip(inputs);
+    // Bare symbols first: they may occur in an expression of an earlier input.
+    for (&id, tensor) in pairs() {
+        for (dim, &n) in graph.ty(id).shape.0.iter().zip(tensor.dims()) {
+            if let Some(symbol) = dim.as_symbol() {
+                bindings.entry(symbol.to_string()).or_insert(n);
+            }
+        }
+    }
+    for (&id, tensor) in pairs() {
+        if check_type(graph.ty(id), tensor, &bindings).is_err() {
+            let name = graph.value(id).name.clone();
+            return Err(EvalError::Input { name, expected: graph.ty(id).clone(), found: tensor.ty() });
+        }
+    }
+    Ok(bindings)
+}
+
+fn check_type(ty: &TensorType, tensor: &Tensor, bindings: &Bindings) -> Result<(), EvalError> {
+    let fits = |(dim, &n): (&Dim, &usize)| dim.eval(&|s| bindings.get(s).copied()).is_none_or(|d| d == n);
+    let same_rank = ty.shape.rank() == tensor.rank();
+    if ty.dtype == tensor.dtype() && same_rank && ty.shape.0.iter().zip(tensor.dims()).all(fits) {
+        return Ok(());
+    }
+    Err(TypeError::new(ty.to_string(), tensor.ty()).into())
+}
