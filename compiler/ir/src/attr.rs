@@ -289,10 +289,10 @@ pub trait Choice: Copy + 'static {
 /// Declares an enum of attribute words: `choice! { /// Docs. pub enum Kind { /// Docs. Max = "max" } }`.
 #[macro_export]
 macro_rules! choice {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum $name { $($(#[$vmeta])* $variant),+ }
+        $vis enum $name { $($(#[$vmeta])* $variant),+ }
         impl $crate::attr::Choice for $name {
             const ALL: &'static [Self] = &[$(Self::$variant),+];
             fn word(self) -> &'static str {
@@ -345,7 +345,7 @@ mod tests {
 
     choice! {
         /// A word.
-        pub enum Word {
+        enum Word {
             /// Yes.
             Yes = "yes",
             /// No.
