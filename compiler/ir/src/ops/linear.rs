@@ -43,7 +43,7 @@ impl OpDef for Linear {
         let (x, w) = (inputs.at(0).to_f64(), inputs.at(1).to_f64());
         let bias = inputs.get(2).map(array::f32s).transpose()?;
         let (n, k) = (inputs.at(1).dims()[0], inputs.at(1).dims()[1]);
-        let rows = if k == 0 { inputs.at(0).dims().iter().rev().skip(1).product() } else { x.len() / k };
+        let rows: usize = inputs.at(0).dims().iter().rev().skip(1).product();
         let mut y = Vec::with_capacity(rows * n);
         for row in 0..rows {
             for col in 0..n {

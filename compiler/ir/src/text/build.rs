@@ -1,6 +1,7 @@
 //! Syntax to a graph: looks names up, runs the type rules, and reports every fault it finds.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::lex::ANONYMOUS;
 use super::parse::{AttrSyntax, Data, GraphSyntax, ListItem, NodeSyntax, Statement};
@@ -53,10 +54,14 @@ impl Builder<'_> {
         if let Some(id) = id.filter(|_| name.starts_with(ANONYMOUS)) {
             self.graph.set_name(id, "");
         }
-        if self.names.contains_key(&name) {
-            self.fault(at, format!("`%{}` is defined twice", shown(&name)));
-        } else {
-            self.names.insert(name, id);
+        match self.names.entry(name) {
+            Entry::Vacant(slot) => {
+                slot.insert(id);
+            }
+            Entry::Occupied(slot) => {
+                let message = format!("`%{}` is defined twice", shown(slot.key()));
+                self.fault(at, message);
+            }
         }
     }
 
