@@ -10,6 +10,7 @@ pub mod eval;
 pub mod graph;
 pub mod ops;
 pub mod random;
+pub mod netlist;
 pub mod tensor;
 pub mod text;
 pub mod types;
