@@ -4,6 +4,7 @@
 //! of its widest point.
 
 pub mod array;
+pub mod select;
 
 use std::collections::BTreeMap;
 
