@@ -1,4 +1,16 @@
 //! How the values of a constant are stored.
+//!
+//! Each packed layout is defined by the scalar `pack` and `unpack` in its file; kernels are checked against them.
+
+mod planes;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use planes::Planes;
 
 /// How the values of a constant are stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,10 +58,112 @@ impl Layout {
     pub fn packed_len(self, rows: u64, columns: u64) -> Option<u64> {
         match self {
             Layout::Dense => None,
-            Layout::Trit2 => {
-                rows.checked_next_multiple_of(16)?.checked_mul(columns.checked_next_multiple_of(16)?)?.checked_div(4)
-            }
-            Layout::Trit5 | Layout::Bit1 => None,
+            Layout::Trit2 => Planes::TRIT2.packed_len(rows, columns),
+            Layout::Bit1 => Planes::BIT1.packed_len(rows, columns),
+            Layout::Trit5 => None,
+        }
+    }
+
+    /// Packs `rows` x `columns` values in row-major order: -1, 0 and 1, or -1 and 1 for [`Layout::Bit1`].
+    ///
+    /// # Errors
+    /// The layout has no packed form, the sizes overflow, `values` has another length, or a value cannot be stored.
+    pub fn pack(self, rows: usize, columns: usize, values: &[i8]) -> Result<Vec<u8>, LayoutError> {
+        let sizes = self.sizes(rows, columns)?;
+        check_len(sizes.unpacked, values.len())?;
+        let mut packed = vec![0; sizes.packed];
+        let fault = match self {
+            Layout::Trit2 => Planes::TRIT2.pack(rows, columns, values, &mut packed),
+            Layout::Bit1 => Planes::BIT1.pack(rows, columns, values, &mut packed),
+            Layout::Dense | Layout::Trit5 => return Err(LayoutError::NotPacked { layout: self }),
+        };
+        fault.map(|()| packed)
+    }
+
+    /// The inverse of [`Layout::pack`].
+    ///
+    /// # Errors
+    /// The layout has no packed form, the sizes overflow, `packed` has another length, or it holds a code that stands
+    /// for no value.
+    pub fn unpack(self, rows: usize, columns: usize, packed: &[u8]) -> Result<Vec<i8>, LayoutError> {
+        let sizes = self.sizes(rows, columns)?;
+        check_len(sizes.packed, packed.len())?;
+        let mut values = vec![0; sizes.unpacked];
+        let fault = match self {
+            Layout::Trit2 => Planes::TRIT2.unpack(rows, columns, packed, &mut values),
+            Layout::Bit1 => Planes::BIT1.unpack(rows, columns, packed, &mut values),
+            Layout::Dense | Layout::Trit5 => return Err(LayoutError::NotPacked { layout: self }),
+        };
+        fault.map(|()| values)
+    }
+
+    fn sizes(self, rows: usize, columns: usize) -> Result<Sizes, LayoutError> {
+        let sizes = || {
+            let packed = self.packed_len(u64::try_from(rows).ok()?, u64::try_from(columns).ok()?)?;
+            Some(Sizes { unpacked: rows.checked_mul(columns)?, packed: usize::try_from(packed).ok()? })
+        };
+        match self {
+            Layout::Dense => Err(LayoutError::NotPacked { layout: self }),
+            _ => sizes().ok_or(LayoutError::Overflow { rows, columns }),
         }
     }
 }
+
+/// Lengths of one matrix, in values and in bytes.
+struct Sizes {
+    unpacked: usize,
+    packed: usize,
+}
+
+fn check_len(expected: usize, found: usize) -> Result<(), LayoutError> {
+    if expected == found { Ok(()) } else { Err(LayoutError::Len { expected, found }) }
+}
+
+/// Why values could not be packed or unpacked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The layout stores values as they are.
+    NotPacked {
+        /// That layout.
+        layout: Layout,
+    },
+    /// The number of values or of bytes is too large.
+    Overflow {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+    },
+    /// The number of values or of bytes does not fit the sizes.
+    Len {
+        /// What the sizes ask for.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// A value that the layout cannot store, or a code that stands for no value.
+    Value {
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// The value or the code.
+        found: i16,
+    },
+}
+
+impl fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            LayoutError::NotPacked { layout } => write!(f, "the layout `{}` has no packed form", layout.name()),
+            LayoutError::Overflow { rows, columns } => write!(f, "{rows} x {columns} weights are too many"),
+            LayoutError::Len { expected, found } => write!(f, "expected a length of {expected}, found {found}"),
+            LayoutError::Value { row, column, found } => {
+                write!(f, "the weight in row {row}, column {column} cannot be {found}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for LayoutError {}

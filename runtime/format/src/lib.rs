@@ -53,7 +53,7 @@ pub use dims::{DimExpr, DimId, Dims, SymbolId};
 pub use dtype::{DType, DTypeSet};
 pub use error::{ErrorKind, Fault, FormatError};
 pub use inst::Inst;
-pub use layout::Layout;
+pub use layout::{Layout, LayoutError};
 pub use meta::{Layer, Meta};
 pub use ports::Port;
 pub use read::{Artifact, Contents};

@@ -1,0 +1,89 @@
+//! The packed layouts: a worked example each, round trips over ragged sizes, and every error.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Layout, LayoutError};
+
+const SIZES: [usize; 12] = [0, 1, 2, 5, 15, 16, 17, 31, 33, 64, 65, 130];
+
+fn random_weights(layout: Layout, len: usize, seed: u64) -> Vec<i8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as u32
+    };
+    (0..len).map(|_| if layout == Layout::Bit1 { next() as i8 & 2 } else { (next() % 3) as i8 } - 1).collect()
+}
+
+#[test]
+fn unpack_inverts_pack_for_ragged_sizes() {
+    for layout in [Layout::Trit2, Layout::Bit1] {
+        for rows in SIZES {
+            for columns in SIZES {
+                let seed = (rows * 1000 + columns) as u64;
+                let values = random_weights(layout, rows * columns, seed);
+                let packed = layout.pack(rows, columns, &values).unwrap();
+                assert_eq!(Some(packed.len() as u64), layout.packed_len(rows as u64, columns as u64));
+                let back = layout.unpack(rows, columns, &packed).unwrap();
+                assert_eq!(back, values, "{} {rows} x {columns}, seed {seed}", layout.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn trit2_places_rows_in_lanes_and_columns_in_planes() {
+    let (rows, columns) = (100, 40);
+    let at = |row: usize, column: usize| {
+        let mut values = vec![-1; rows * columns];
+        values[row * columns + column] = 1;
+        let packed = Layout::Trit2.pack(rows, columns, &values).unwrap();
+        let byte = packed.iter().position(|&b| b != 0).unwrap();
+        (byte, packed[byte])
+    };
+    // Three column groups; four tiles in the first panel, three in the second.
+    assert_eq!(at(0, 0), (0, 2));
+    assert_eq!(at(0, 5), (1, 2 << 2));
+    assert_eq!(at(3, 14), (3 * 4 + 2, 2 << 6));
+    assert_eq!(at(17, 0), (64 + 4, 2));
+    assert_eq!(at(0, 16), (4 * 64, 2));
+    assert_eq!(at(64, 0), (3 * 4 * 64, 2));
+    assert_eq!(at(64, 16), (3 * 4 * 64 + 3 * 64, 2));
+    assert_eq!(at(99, 39), (3 * 4 * 64 + 2 * 3 * 64 + 2 * 64 + 3 * 4 + 3, 2 << 2));
+}
+
+#[test]
+fn bit1_holds_eight_planes_in_a_byte() {
+    let mut values = vec![-1; 64];
+    values[32 + 29] = 1;
+    let packed = Layout::Bit1.pack(2, 32, &values).unwrap();
+    assert_eq!(packed.len(), 64);
+    assert_eq!(packed.iter().position(|&b| b != 0), Some(4 + 1));
+    assert_eq!(packed[5], 1 << 7);
+}
+
+#[test]
+fn lengths_overflow_to_none() {
+    for layout in [Layout::Trit2, Layout::Bit1] {
+        assert_eq!(layout.packed_len(u64::MAX, u64::MAX), None);
+        assert_eq!(layout.packed_len(u64::MAX, 1), None);
+        assert_eq!(layout.packed_len(0, u64::MAX), Some(0));
+    }
+    assert_eq!(Layout::Trit2.packed_len(1, 1), Some(64));
+    assert_eq!(Layout::Dense.packed_len(1, 1), None);
+}
+
+#[test]
+fn every_error_is_told_apart() {
+    let (rows, columns) = (2, usize::MAX);
+    assert_eq!(Layout::Trit2.pack(rows, columns, &[]), Err(LayoutError::Overflow { rows, columns }));
+    assert_eq!(Layout::Dense.pack(1, 1, &[0]), Err(LayoutError::NotPacked { layout: Layout::Dense }));
+    assert_eq!(Layout::Trit2.pack(1, 2, &[0]), Err(LayoutError::Len { expected: 2, found: 1 }));
+    assert_eq!(Layout::Trit2.unpack(1, 2, &[0]), Err(LayoutError::Len { expected: 64, found: 1 }));
+    assert_eq!(Layout::Trit2.pack(1, 2, &[0, 2]), Err(LayoutError::Value { row: 0, column: 1, found: 2 }));
+    assert_eq!(Layout::Bit1.pack(1, 2, &[1, 0]), Err(LayoutError::Value { row: 0, column: 1, found: 0 }));
+    let mut packed = [0; 64];
+    packed[4] = 3 << 2;
+    assert_eq!(Layout::Trit2.unpack(2, 5, &packed), Err(LayoutError::Value { row: 1, column: 4, found: 3 }));
+}
