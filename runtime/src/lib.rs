@@ -1,1 +1,4 @@
 //! The runtime.
+
+mod isa;
+pub mod kernels;

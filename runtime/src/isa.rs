@@ -1,0 +1,58 @@
+//! The instruction sets: what a kernel may ask of one, and one file for each that answers.
+//!
+//! A kernel is a safe function that is generic over [`Isa`]. Loops over elements are written plainly and become vector
+//! code inside [`Isa::vectorize`]; the products of few-bit weights differ so much between instruction sets that each
+//! brings its own [`Isa::planes_tile`]. `unsafe` lives here only: in the calls that need the instructions, which a value
+//! of the type proves to be there, and in loads and stores of whole vectors through references.
+
+pub(crate) mod portable;
+
+use bitc_format::Layout;
+
+/// Rows of weights of a panel.
+pub(crate) const PANEL: usize = 64;
+/// Rows of weights of a tile.
+pub(crate) const TILE: usize = 16;
+/// Bytes of one tile and one group of columns.
+pub(crate) const BLOCK: usize = 64;
+
+/// Exact sums of one token with the rows of one panel.
+pub(crate) type PanelSums = [i32; PANEL];
+
+/// A run of column groups of one panel of weights, and the activations that meet them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlanesTile<'a> {
+    /// How the weights are stored: [`Layout::Trit2`] or [`Layout::Bit1`].
+    pub(crate) layout: Layout,
+    /// `groups * n_tiles` blocks, group by group.
+    pub(crate) w: &'a [u8],
+    /// Tiles of the panel, 1 to 4.
+    pub(crate) n_tiles: usize,
+    /// For each group, for each token, the activations of the columns of the group.
+    pub(crate) q: &'a [i8],
+}
+
+/// An instruction set. A value of an implementing type proves that this CPU has it: its file makes one only after
+/// having looked.
+pub(crate) trait Isa: Copy + Send + Sync + 'static {
+    /// The name that users choose it by.
+    const NAME: &'static str;
+
+    /// Runs `f`, compiled for this instruction set as far as it is inlined.
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// Adds `sum over k of (w[n][k] + 1) * q[t][k]` to `sums[t][n]` for every token `t` and row `n`; `sums` has one entry
+    /// per token.
+    ///
+    /// All columns of one call together are at most [`MAX_COLUMNS`].
+    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+}
+
+/// The most columns of one call of [`Isa::planes_tile`]: the sums of the highest plane, which are 64 times too large
+/// for `trit2` and 128 times for `bit1`, stay in 32 bits.
+pub(crate) const MAX_COLUMNS: usize = 1 << 17;
+
+/// Activations per column group and token.
+pub(crate) fn group_len(layout: Layout) -> usize {
+    if layout == Layout::Bit1 { 32 } else { 16 }
+}

@@ -1,0 +1,134 @@
+//! The kernels: what instructions compute, over slices, without knowing of programs.
+//!
+//! [`Kernels`] is what the rest of the runtime sees: one object per instruction set, chosen once. Every method gives the
+//! same bits on every instruction set. Methods check the lengths of their slices once, at the top, and panic where they
+//! do not fit: that is a mistake of the caller, never of the data.
+
+#[cfg_attr(not(test), expect(dead_code, reason = "elementwise instructions use the rest"))]
+pub(crate) mod math;
+pub(crate) mod post;
+pub(crate) mod product;
+pub(crate) mod quantize;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use bitc_format::Layout;
+
+pub use post::Post;
+pub use quantize::{QuantizeRule, Quantized, Sharing};
+
+use crate::isa::Isa;
+use crate::isa::portable::Portable;
+
+/// The product of quantised rows ("tokens") with packed weights.
+#[derive(Clone, Copy, Debug)]
+pub struct BitProduct<'a> {
+    /// How the weights are packed: [`Layout::Trit2`] or [`Layout::Bit1`].
+    pub layout: Layout,
+    /// The packed weights, `n` x `k`.
+    pub w: &'a [u8],
+    /// The number of outputs.
+    pub n: usize,
+    /// The number of inputs.
+    pub k: usize,
+    /// The tokens; what lies past `k` in each is zero.
+    pub q: &'a [i8],
+    /// From one token to the next: a multiple of 64, at least `k`.
+    pub pitch: usize,
+    /// The sum of each token.
+    pub sums: &'a [i32],
+}
+
+/// The kernels of one instruction set.
+pub trait Kernels: Sync {
+    /// The name of the instruction set, as users choose it.
+    fn name(&self) -> &'static str;
+
+    /// Quantises `x`, rows of `columns` values, by `rule`; `sharing` says which values share a scale.
+    ///
+    /// NaN never counts as the largest magnitude, and its quantised value is 0. The tail of each row of `q` is zeroed.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>);
+
+    /// `acc[t][n] = sum over k of q[t][k] * w[n][k]`, exact.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn bit_product(&self, product: BitProduct<'_>, acc: &mut [i32]);
+
+    /// [`Kernels::bit_product`] and [`Kernels::post`] in one pass: `y[t][n]`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn bit_linear(&self, product: BitProduct<'_>, post: &Post<'_>, y: &mut [f32]);
+
+    /// `y[t][n] = activation((f32(acc[t][n]) * row_scale[t]) * scale[n] + bias[n])`, rounded after each step.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]);
+}
+
+impl fmt::Debug for dyn Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernels({})", self.name())
+    }
+}
+
+/// The kernels as written for an instruction set.
+struct On<I>(I);
+
+impl<I: Isa> Kernels for On<I> {
+    fn name(&self) -> &'static str {
+        I::NAME
+    }
+
+    fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>) {
+        self.0.vectorize(
+            #[inline(always)]
+            || quantize::quantize(x, columns, rule, sharing, out),
+        );
+    }
+
+    fn bit_product(&self, product: BitProduct<'_>, acc: &mut [i32]) {
+        let (isa, mut acc) = (self.0, product::Sums::new(product, acc));
+        isa.vectorize(
+            #[inline(always)]
+            || product::run(isa, product, &mut acc),
+        );
+    }
+
+    fn bit_linear(&self, product: BitProduct<'_>, post: &Post<'_>, y: &mut [f32]) {
+        let (isa, mut y) = (self.0, product::Values::new(product, post, y));
+        isa.vectorize(
+            #[inline(always)]
+            || product::run(isa, product, &mut y),
+        );
+    }
+
+    fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
+        self.0.vectorize(
+            #[inline(always)]
+            || post::all(acc, n, post, y),
+        );
+    }
+}
+
+/// The kernels that this machine can run, fastest first and `portable` last.
+pub fn available() -> &'static [&'static dyn Kernels] {
+    static AVAILABLE: OnceLock<Vec<&'static dyn Kernels>> = OnceLock::new();
+    AVAILABLE.get_or_init(|| vec![&On(Portable)])
+}
+
+/// The fastest kernels of this machine.
+pub fn best() -> &'static dyn Kernels {
+    available().first().copied().unwrap_or(&On(Portable))
+}
+
+/// The kernels of that name, if this machine can run them.
+pub fn by_name(name: &str) -> Option<&'static dyn Kernels> {
+    available().iter().copied().find(|kernels| kernels.name() == name)
+}
