@@ -4,8 +4,10 @@
 //! rewrite leaves unused goes away in [`Graph::compact`], which also restores topological order.
 
 mod edit;
+mod uses;
 
 pub use edit::Mark;
+pub use uses::Uses;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,24 +139,6 @@ pub struct Output {
     pub name: String,
     /// The value returned.
     pub value: ValueId,
-}
-
-/// Which nodes read each value, and how often the graph returns it.
-pub struct Uses {
-    readers: Vec<Vec<NodeId>>,
-    returned: Vec<u32>,
-}
-
-impl Uses {
-    /// The nodes that read a value, once per input that does.
-    pub fn of(&self, value: ValueId) -> &[NodeId] {
-        &self.readers[value.index()]
-    }
-
-    /// The number of reads, returning included.
-    pub fn count(&self, value: ValueId) -> usize {
-        self.of(value).len() + self.returned[value.index()] as usize
-    }
 }
 
 /// A model as a typed graph.
@@ -312,19 +296,5 @@ impl Graph {
     {
         let id = self.producer_id(value)?;
         <&T>::try_from(&self.node(id).op).ok().map(|op| (id, op))
-    }
-
-    /// Who reads what, computed from scratch so that it is never stale.
-    pub fn uses(&self) -> Uses {
-        let mut uses = Uses { readers: vec![Vec::new(); self.values.len()], returned: vec![0; self.values.len()] };
-        for (id, node) in self.nodes() {
-            for value in node.inputs.iter().flatten() {
-                uses.readers[value.index()].push(id);
-            }
-        }
-        for output in &self.outputs {
-            uses.returned[output.value.index()] += 1;
-        }
-        uses
     }
 }

@@ -171,6 +171,11 @@ pub(crate) fn resolve_axis(axis: i64, rank: usize) -> Result<usize, TypeError> {
 
 pub mod activation;
 
+pub use activation::Activation;
+pub use binary::BinaryKind;
+pub use reduce::ReduceKind;
+pub use unary::UnaryKind;
+
 macro_rules! ops {
     ($($module:ident::$name:ident,)+) => {
         $(pub mod $module;)+

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Graph, Node, NodeId, Origin, Value, ValueDef, ValueId};
-use crate::ops::TypeError;
 
 /// A point to roll back to.
 #[derive(Clone, Copy, Debug)]
@@ -27,27 +26,6 @@ impl Graph {
     /// The nodes added since the mark.
     pub fn nodes_since(&self, mark: Mark) -> impl Iterator<Item = NodeId> + use<> {
         (mark.nodes..self.nodes.len()).map(NodeId::new)
-    }
-
-    /// Makes every reader of `old` read `new`, outputs of the graph included.
-    ///
-    /// # Errors
-    /// If the two have different types.
-    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) -> Result<(), TypeError> {
-        if self.ty(old) != self.ty(new) {
-            return Err(TypeError::new(self.ty(old).to_string(), self.ty(new)));
-        }
-        for input in self.nodes.iter_mut().flat_map(|n| &mut n.inputs) {
-            if *input == Some(old) {
-                *input = Some(new);
-            }
-        }
-        for output in &mut self.outputs {
-            if output.value == old {
-                output.value = new;
-            }
-        }
-        Ok(())
     }
 
     /// Moves the name of a value that is about to die to the one that takes its place, unless that has its own.

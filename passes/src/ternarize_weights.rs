@@ -1,0 +1,113 @@
+//! `ternarize-weights`: finds weights that are ternary by their values.
+//!
+//! `w == f32(t) * s` with t in {-1, 0, 1}: the weight becomes `dequantize(t, s)`. A model trained with quantisation is
+//! imported faithfully here; choosing ternary weights for a float model is another pass. Evidence is needed: a quantiser
+//! in front of the layer, or the parameter `weight_only`. A tensor of a single value is no ternary weight.
+
+use bitc_ir::ops::Dequantize;
+use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
+
+use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
+
+/// See the module.
+#[derive(Debug)]
+pub struct TernarizeWeights {
+    /// How far a magnitude may be from its scale, relative to it.
+    tolerance: f64,
+    /// Whether a layer counts without a quantiser in front of it.
+    weight_only: bool,
+}
+
+impl TernarizeWeights {
+    pub(crate) const NAME: &'static str = "ternarize-weights";
+    pub(crate) const DOC: &'static str =
+        "Finds weights that are a scale times -1, 0 or 1 and splits them into the two.";
+
+    pub(crate) fn from_params(params: &mut AttrReader) -> Result<Self, AttrError> {
+        let tolerance = f64::from(params.float("tolerance")?.unwrap_or(1e-6));
+        if !(0.0..0.1).contains(&tolerance) {
+            return Err(params.invalid("tolerance", "from 0 to 0.1", tolerance));
+        }
+        Ok(Self { tolerance, weight_only: params.bool("weight_only")?.unwrap_or(false) })
+    }
+}
+
+impl Pass for TernarizeWeights {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
+        let split = |g: &mut Editor<'_>, node| self.split(g, node);
+        rewrite(graph, &[Rule { name: "split", apply: &split }], Self::NAME, cx)
+    }
+}
+
+impl TernarizeWeights {
+    fn split(&self, g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
+        let at = g.node(node).clone();
+        if !matches!(at.op, Op::Linear(_) | Op::Conv2d(_)) {
+            return Err(Miss::NoMatch);
+        }
+        let (x, w) = (at.inputs[0].ok_or(Miss::NoMatch)?, at.inputs[1].ok_or(Miss::NoMatch)?);
+        if g.producer::<Dequantize>(w).is_some() {
+            return Err(Miss::NoEffect);
+        }
+        let Some(tensor) = g.constant(w) else { return Err(Miss::blocked("its weight is not a constant")) };
+        let Some((ternary, scale)) = split_ternary(tensor, self.tolerance) else {
+            return Err(Miss::blocked("its weights are not ternary"));
+        };
+        if !self.weight_only && !is_quantized(g, x) {
+            return Err(Miss::blocked(
+                "its weights are ternary but nothing quantises its activations (see --weight-only)",
+            ));
+        }
+        let name = g.value(w).name.clone();
+        let t = g.add_const(&name, ternary);
+        let s = g.add_const(&format!("{name}.scale"), scale);
+        let new = g.add(Dequantize, &[Some(t), Some(s)])?;
+        let mut inputs = at.inputs.clone();
+        inputs[1] = Some(new);
+        Ok(g.add(at.op, &inputs)?.into())
+    }
+}
+
+/// Whether a value is a dequantised 8-bit integer.
+pub(crate) fn is_quantized(g: &Editor<'_>, x: ValueId) -> bool {
+    g.producer::<Dequantize>(x).is_some_and(|(n, _)| g.input(n, 0).is_some_and(|q| g.ty(q).dtype == DType::I8))
+}
+
+/// A weight as ternary values and a scale: one in all (rank 0), else one per row (`[n, 1, ..]`).
+///
+/// Magnitudes within the tolerance of each other are one scale, their mean.
+fn split_ternary(w: &Tensor, tolerance: f64) -> Option<(Tensor, Tensor)> {
+    let values = w.to_vec::<f32>()?;
+    let rows = *w.dims().first()?;
+    let first = *values.first()?;
+    if values.iter().all(|&v| v == first) || values.iter().any(|v| !v.is_finite()) {
+        return None;
+    }
+    let ternary: Vec<i8> = values.iter().map(|&v| if v > 0.0 { 1 } else { -i8::from(v < 0.0) }).collect();
+    let ternary = Tensor::with_dtype(DType::T2, w.dims(), &ternary);
+    if let Some(scale) = common_magnitude(&values, tolerance) {
+        return Some((ternary, Tensor::scalar(scale)));
+    }
+    let scales: Vec<f32> =
+        values.chunks(values.len() / rows).map(|row| common_magnitude(row, tolerance)).collect::<Option<_>>()?;
+    let mut dims = vec![1; w.rank()];
+    dims[0] = rows;
+    // One distinct magnitude per row proves nothing when a row has a single element.
+    (values.len() > rows).then(|| (ternary, Tensor::new(&dims, &scales)))
+}
+
+/// The magnitude that all values but the zeros share; 0 where there are only zeros.
+fn common_magnitude(values: &[f32], tolerance: f64) -> Option<f32> {
+    let magnitudes = || values.iter().filter(|v| **v != 0.0).map(|v| f64::from(v.abs()));
+    let (count, sum) = magnitudes().fold((0usize, 0.0), |(n, s), v| (n + 1, s + v));
+    if count == 0 {
+        return Some(0.0);
+    }
+    let mean = sum / count as f64;
+    magnitudes().all(|v| (v - mean).abs() <= tolerance * mean).then_some(mean as f32)
+}
