@@ -214,6 +214,11 @@ impl Diagnostic {
         }
     }
 
+    /// The text of a doubt that stops nothing: as the text format, but it begins with `warning:`.
+    pub fn warning(&self) -> String {
+        self.text().replacen("error:", "warning:", 1)
+    }
+
     /// `file:line:column`, as far as known.
     fn place(&self) -> Option<String> {
         let mut place = escape(self.file.as_deref()?);

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod files;
+pub mod frontend;
 pub mod input;
 pub mod npy;
 pub mod output;

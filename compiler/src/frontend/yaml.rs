@@ -1,0 +1,180 @@
+//! YAML models: `model: bit_mlp` and `model: sequential`, with weights from a file or random.
+//!
+//! The top key tells the schema. Every map is read strictly: unknown keys, wrong types and missing keys are all reported,
+//! each with its line and column and the nearest known name.
+
+use std::path::{Path, PathBuf};
+
+use bitc_ir::{DType, Graph, Shape, TensorType};
+
+use super::{Imported, Importer, Options, Source};
+use crate::error::{Diagnostic, Failure, quoted};
+use crate::weights;
+
+mod bit_mlp;
+mod build;
+mod document;
+mod fields;
+mod layer;
+mod parameters;
+mod quant;
+mod sequential;
+mod ternary;
+
+use build::Builder;
+use document::{Node, Place, Value};
+use fields::{Faults, Fields};
+use layer::{Kind, Layer};
+use parameters::Parameters;
+
+pub(super) const IMPORTER: Importer = Importer { name: "YAML model", extensions: &["yaml", "yml"], recognises, import };
+
+/// The models that `model:` may name.
+const MODELS: [&str; 2] = ["bit_mlp", "sequential"];
+
+/// A model as its schema describes it.
+struct Model {
+    input: String,
+    shape: Shape,
+    layers: Vec<Layer>,
+    weights: Option<WeightSource>,
+}
+
+/// What `weights:` says.
+enum WeightSource {
+    File(PathBuf),
+    Random(u64),
+}
+
+/// YAML models are text with a line that begins with `model:`.
+fn recognises(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(1 << 16)];
+    let text = String::from_utf8_lossy(head);
+    text.lines().any(|line| line.starts_with("model:"))
+}
+
+fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
+    let node = document::parse(source.bytes.bytes())?;
+    let faults = Faults::default();
+    let (name, model) = read(&node, &faults);
+    Failure::check(faults.into_inner())?;
+    let model = model.ok_or_else(|| Diagnostic::bug("a model without faults and without layers"))?;
+    build(name, model, source, options)
+}
+
+/// Reads the document; without a model there is at least one fault.
+fn read(node: &Node, faults: &Faults) -> (&'static str, Option<Model>) {
+    let fault = |place: Place, d: Diagnostic| faults.borrow_mut().push(place.at(d));
+    let Value::Map(entries) = &node.value else {
+        let d = Diagnostic::wrong_input("a model is a map").expected("a key `model`").found(node.value.describe());
+        fault(node.place, d);
+        return ("", None);
+    };
+    let Some(entry) = entries.iter().find(|e| e.key == "model") else {
+        let d = Diagnostic::wrong_input("the model has no key `model`").expected(MODELS.map(quoted).join(" or "));
+        fault(node.place, d);
+        return ("", None);
+    };
+    let mut fields = Fields::of(node, "the model", faults);
+    fields.node("model");
+    let (name, model) = match &entry.value.value {
+        Value::Text(name) if name == "bit_mlp" => ("bit_mlp", bit_mlp::read(&mut fields, faults)),
+        Value::Text(name) if name == "sequential" => ("sequential", sequential::read(&mut fields, faults)),
+        other => {
+            let d = Diagnostic::wrong_input(format!("there is no model {}", other.describe().replace('`', "")));
+            let d = d.expected(MODELS.map(quoted).join(" or "));
+            let d = if let Value::Text(name) = other { d.suggest(name, MODELS) } else { d };
+            fault(entry.value.place, d);
+            return ("", None);
+        }
+    };
+    fields.finish();
+    (name, Some(model))
+}
+
+/// Reads `weights: FILE` or `weights: {random: SEED}`.
+fn read_weights(fields: &mut Fields<'_>, faults: &Faults) -> Option<WeightSource> {
+    let node = fields.node("weights")?;
+    match &node.value {
+        Value::Text(path) if !path.is_empty() && !path.contains('\0') => Some(WeightSource::File(path.into())),
+        Value::Map(_) => {
+            let mut inner = Fields::of(node, "`weights`", faults);
+            let seed = inner.int("random");
+            if seed.is_none() && !inner.has("random") {
+                inner.missing("random");
+            }
+            inner.finish();
+            Some(WeightSource::Random(seed?.cast_unsigned()))
+        }
+        other => {
+            let d =
+                Diagnostic::wrong_input("`weights` is the name of a file, or `{random: SEED}`").found(other.describe());
+            faults.borrow_mut().push(node.place.at(d));
+            None
+        }
+    }
+}
+
+/// The graph of a model.
+fn build(name: &str, model: Model, source: &Source, options: &Options) -> Result<Imported, Failure> {
+    let parameters = load(&model, source, options)?;
+    let stem = source.path.file_stem().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(name);
+    let mut builder = Builder { graph: Graph::new(stem), parameters, warnings: Vec::new() };
+    let bound = |symbol: &str| options.dims.get(symbol).map(|&n| bitc_ir::Dim::from(n));
+    let shape = model.shape.0.iter().map(|d| d.substitute(&bound).unwrap_or_else(|| d.clone())).collect::<Vec<_>>();
+    let x = builder.graph.add_input(&model.input, TensorType::new(DType::F32, shape));
+    let y = builder.layers(&model.layers, x)?;
+    let Builder { mut graph, parameters, mut warnings } = builder;
+    graph.add_output("output", y);
+    graph.compact();
+    let unused = parameters.unused();
+    if !unused.is_empty() {
+        let mut names = unused.iter().take(4).map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
+        if unused.len() > 4 {
+            names.push_str(&format!(" and {} more", unused.len() - 4));
+        }
+        warnings.push(Diagnostic::wrong_input("the weights hold tensors that the model does not use").found(names));
+    }
+    let file = source.name();
+    Ok(Imported { graph, warnings: warnings.into_iter().map(|w| w.file(file.as_str())).collect() })
+}
+
+/// The tensors of a model: from the file the user names, else what the model says.
+fn load(model: &Model, source: &Source, options: &Options) -> Result<Parameters, Diagnostic> {
+    let path = match (&options.weights, &model.weights) {
+        (Some(path), _) => path.clone(),
+        (None, Some(WeightSource::File(path))) => source.path.parent().unwrap_or(Path::new("")).join(path),
+        (None, Some(WeightSource::Random(seed))) => return Ok(Parameters::random(*seed, options.max_memory)),
+        (None, None) if !has_tensors(&model.layers) => return Ok(Parameters::random(0, options.max_memory)),
+        (None, None) => {
+            return Err(Diagnostic::wrong_input("the model says nothing about its weights")
+                .hint("give `--weights FILE`, or `weights: FILE` or `weights: {random: 1}` in the model"));
+        }
+    };
+    let dict = weights::read(&path)?;
+    let mut keys = Vec::new();
+    collect_keys(&model.layers, &mut keys);
+    Parameters::from_dict(dict, &keys).map_err(|d| d.file(path.display().to_string()))
+}
+
+/// The keys of the layers that have tensors.
+fn collect_keys<'a>(layers: &'a [Layer], keys: &mut Vec<&'a str>) {
+    for layer in layers {
+        match &layer.kind {
+            Kind::Dense(_) | Kind::Conv(_) | Kind::RmsNorm { .. } | Kind::LayerNorm { .. } | Kind::BatchNorm { .. } => {
+                keys.push(&layer.key);
+            }
+            Kind::Residual(inner) => collect_keys(inner, keys),
+            _ => {}
+        }
+    }
+}
+
+fn has_tensors(layers: &[Layer]) -> bool {
+    let mut keys = Vec::new();
+    collect_keys(layers, &mut keys);
+    !keys.is_empty()
+}
+
+#[cfg(test)]
+mod tests;
