@@ -64,9 +64,9 @@ impl Layer {
         }
     }
 
-    /// The name of the layer's weights, for the constants a pass derives from them.
-    fn gain_name(&self, graph: &Graph) -> String {
-        self.inputs[self.gain_at].map_or_else(String::new, |v| graph.value(v).name.clone())
+    /// The name of an input, for the constants a pass derives from it.
+    fn name_of(&self, graph: &Graph, input: usize) -> String {
+        self.inputs[input].map_or_else(String::new, |v| graph.value(v).name.clone())
     }
 
     /// A constant that broadcasts to the output, as one number per output; `None` if it differs within an output.
@@ -103,13 +103,13 @@ impl Layer {
         if gain.iter().chain(shift).any(|v| !(*v as f32).is_finite()) {
             return Err(Miss::blocked("the folded scale or bias would not be finite"));
         }
-        let name = self.gain_name(editor);
         if gain.iter().any(|&g| g != 1.0) {
             let old = self.inputs[self.gain_at].ok_or(Miss::NoMatch)?;
             let folded = self.scaled_gain(
                 editor.constant(old).ok_or_else(|| Miss::blocked("its weights are not constant"))?,
                 gain,
             )?;
+            let name = self.name_of(editor, self.gain_at);
             self.inputs[self.gain_at] = Some(editor.add_const(&name, folded));
         }
         let bias = match self.inputs.get(self.bias_at).copied().flatten() {
@@ -119,7 +119,12 @@ impl Layer {
         let had_bias = self.inputs.get(self.bias_at).copied().flatten();
         if had_bias.is_some() || shift.iter().any(|&s| s != 0.0) {
             let folded: Vec<f32> = bias.iter().zip(gain).zip(shift).map(|((b, g), s)| (b * g + s) as f32).collect();
-            let bias_name = had_bias.map_or_else(|| format!("{name}.bias"), |v| editor.value(v).name.clone());
+            // The weights stand right before the bias, or before the scale that does.
+            let weights = self.gain_at.min(2);
+            let bias_name = match had_bias {
+                Some(v) => editor.value(v).name.clone(),
+                None => format!("{}.bias", self.name_of(editor, weights)),
+            };
             let folded = editor.add_const(&bias_name, Tensor::new(&[self.outputs], &folded));
             self.inputs.resize(self.bias_at, None);
             self.inputs.push(Some(folded));

@@ -22,6 +22,7 @@ pub mod fold_scales;
 pub mod freeze;
 pub mod fuse_bias_and_activation;
 pub mod linear_to_bit_linear;
+pub mod recognize_quantizers;
 pub mod simplify;
 pub mod ternarize_weights;
 

@@ -48,6 +48,7 @@ passes! {
     fold_constants::FoldConstants,
     simplify::Simplify,
     cse::Cse,
+    recognize_quantizers::RecognizeQuantizers,
     ternarize_weights::TernarizeWeights,
     linear_to_bit_linear::LinearToBitLinear,
     fold_batch_norm::FoldBatchNorm,

@@ -5,7 +5,7 @@
 use bitc_ir::ops::{
     Activation, BinaryKind, Cast, Concat, Flatten, Linear, MatMul, Reshape, Transpose, Unary, UnaryKind,
 };
-use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Shape, Tensor, ValueId};
+use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
@@ -35,6 +35,7 @@ impl Pass for Simplify {
             Rule { name: "reciprocal", apply: &reciprocal },
             Rule { name: "idempotent", apply: &idempotent },
             Rule { name: "same-type", apply: &same_type },
+            Rule { name: "cast-back", apply: &cast_back },
             Rule { name: "reshapes", apply: &reshapes },
             Rule { name: "transposes", apply: &transposes },
             Rule { name: "matmul-to-linear", apply: &matmul_to_linear },
@@ -121,6 +122,34 @@ fn same_type(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     at.inputs.first().copied().flatten().filter(|_| wanted).map(Into::into).ok_or(Miss::NoMatch)
 }
 
+/// `cast(cast(x)) == x` where the type in between holds every value of x and the outer cast goes back.
+fn cast_back(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
+    let Op::Cast(outer) = &g.node(node).op else { return Err(Miss::NoMatch) };
+    let Some((inner_node, inner)) = g.input(node, 0).and_then(|x| g.producer::<Cast>(x)) else {
+        return Err(Miss::NoMatch);
+    };
+    let x = g.input(inner_node, 0).ok_or(Miss::NoMatch)?;
+    if g.ty(x).dtype == outer.to && holds(inner.to, outer.to) { Ok(x.into()) } else { Err(Miss::NoMatch) }
+}
+
+/// Whether every value of one type is a value of another, so that casting there and back changes nothing.
+fn holds(wide: DType, narrow: DType) -> bool {
+    match (narrow.integer_range(), wide.integer_range()) {
+        (Some((low, high)), Some((wide_low, wide_high))) => wide_low <= low && high <= wide_high,
+        (Some((low, high)), None) => {
+            let exact = match wide {
+                DType::F64 => 1 << 53,
+                DType::F32 => 1 << 24,
+                DType::F16 => 1 << 11,
+                _ => 1 << 8,
+            };
+            -exact <= low && high <= exact
+        }
+        (None, Some(_)) => false,
+        (None, None) => wide == DType::F64 || (wide == DType::F32 && narrow != DType::F64),
+    }
+}
+
 /// `flatten(x) == reshape(x)`, `reshape(reshape(x)) == reshape(x)`, and a reshape to the same shape is x.
 fn reshapes(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let at = g.node(node);
@@ -178,6 +207,5 @@ fn transposed(matrix: &Tensor) -> Option<Tensor> {
     let (values, &[rows, columns]) = (matrix.to_vec::<f32>()?, matrix.dims()) else { return None };
     let swapped: Vec<f32> =
         (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c]).collect();
-    debug_assert_eq!(Shape::fixed(&[columns, rows]).rank(), 2);
     Some(Tensor::new(&[columns, rows], &swapped))
 }
