@@ -4,11 +4,21 @@
 //! same bits on every instruction set. Methods check the lengths of their slices once, at the top, and panic where they
 //! do not fit: that is a mistake of the caller, never of the data.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "elementwise instructions use the rest"))]
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod dense;
+pub(crate) mod elementwise;
 pub(crate) mod math;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod moves;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod norm;
 pub(crate) mod post;
 pub(crate) mod product;
 pub(crate) mod quantize;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod reduce;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod window;
 
 use std::fmt;
 use std::sync::OnceLock;

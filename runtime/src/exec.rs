@@ -1,0 +1,111 @@
+//! Execution: one exhaustive match over the instructions, one function each in the file of the family.
+//!
+//! By now the artifact was checked and the sizes are bound, so an instruction has nothing left to check but values that
+//! are computed while running, such as indices.
+
+use bitc_format::Inst;
+
+use crate::RunError;
+use crate::bind::Binding;
+use crate::frame::Frame;
+use crate::program::Program;
+
+#[cfg(not(feature = "minimal"))]
+mod dense;
+mod elementwise;
+#[cfg(not(feature = "minimal"))]
+mod index;
+#[cfg(not(feature = "minimal"))]
+mod moves;
+#[cfg(not(feature = "minimal"))]
+mod norm;
+mod quantized;
+
+/// Whether this build can run the instruction.
+pub(crate) fn supports(inst: &Inst) -> bool {
+    match inst {
+        Inst::Map(_) | Inst::Cast(_) | Inst::Quantize(_) | Inst::BitLinear(_) | Inst::BitConv2d(_) => true,
+        Inst::Transpose(_)
+        | Inst::Concat(_)
+        | Inst::Slice(_)
+        | Inst::Pad(_)
+        | Inst::Expand(_)
+        | Inst::Reduce(_)
+        | Inst::ArgReduce(_)
+        | Inst::Softmax(_)
+        | Inst::LayerNorm(_)
+        | Inst::RmsNorm(_)
+        | Inst::Matmul(_)
+        | Inst::Conv2d(_)
+        | Inst::Pool2d(_)
+        | Inst::Gather(_) => cfg!(not(feature = "minimal")),
+    }
+}
+
+/// Bytes of scratch memory that the instruction works in.
+pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding) -> usize {
+    match inst {
+        Inst::Map(inst) => elementwise::map_scratch(inst),
+        Inst::BitConv2d(inst) => quantized::conv_scratch(inst, program, binding),
+        _ => 0,
+    }
+}
+
+/// Runs one instruction.
+pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError> {
+    let mut writes_something = false;
+    inst.each(&mut |access| {
+        if let bitc_format::inst::Access::Write(id) = access {
+            writes_something |= frame.len(id) > 0;
+        }
+    });
+    if !writes_something {
+        return Ok(());
+    }
+    match inst {
+        Inst::Map(inst) => elementwise::map(frame, inst),
+        Inst::Cast(inst) => elementwise::cast(frame, inst),
+        Inst::Quantize(inst) => quantized::quantize(frame, inst),
+        Inst::BitLinear(inst) => quantized::bit_linear(frame, inst),
+        Inst::BitConv2d(inst) => quantized::bit_conv2d(frame, inst),
+        #[cfg(feature = "minimal")]
+        _ => Err(RunError::ProgramChanged),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Transpose(inst) => moves::transpose(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Concat(inst) => moves::concat(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Slice(inst) => moves::slice(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Pad(inst) => moves::pad(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Expand(inst) => moves::expand(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Reduce(inst) => norm::reduce(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::ArgReduce(inst) => index::arg_reduce(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Softmax(inst) => norm::softmax(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::LayerNorm(inst) => norm::layer_norm(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::RmsNorm(inst) => norm::rms_norm(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Matmul(inst) => dense::matmul(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Conv2d(inst) => dense::conv2d(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Pool2d(inst) => dense::pool2d(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Gather(inst) => index::gather(frame, inst),
+    }
+}
+
+/// The exact integer sums behind a quantised product, for [`crate::Trace`].
+pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &Inst) -> Result<Option<Vec<i32>>, RunError> {
+    match inst {
+        Inst::BitLinear(inst) => quantized::linear_accumulators(frame, inst).map(Some),
+        Inst::BitConv2d(inst) => quantized::conv_accumulators(frame, inst),
+        _ => Ok(None),
+    }
+}
