@@ -7,7 +7,7 @@ use bitc_ir::{DType, Tensor, TensorType};
 use bitc_onnx::external::{Location, Resolver as _};
 
 use super::{Imported, Importer, Options, Source};
-use crate::error::{Diagnostic, Failure};
+use crate::error::{Diagnostic, Failure, quoted};
 use crate::files::Folder;
 
 pub(super) const IMPORTER: Importer = Importer { name: "text IR", extensions: &["bir"], recognises, import };
@@ -19,7 +19,11 @@ fn recognises(bytes: &[u8]) -> bool {
     first.is_some_and(|l| ["graph @", "frozen graph @"].iter().any(|start| l.starts_with(start)))
 }
 
-fn import(source: &Source, _: &Options) -> Result<Imported, Failure> {
+fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
+    if let Some(symbol) = options.dims.keys().next() {
+        let d = Diagnostic::unsupported(format!("the dimension {} of text IR cannot be bound", quoted(symbol)));
+        return Err(d.hint("write the number in the text").into());
+    }
     let text = std::str::from_utf8(source.bytes.bytes())
         .map_err(|e| Diagnostic::wrong_input("the text is not UTF-8").offset(e.valid_up_to() as u64))?;
     let folder =

@@ -24,7 +24,7 @@ mod ternary;
 use build::Builder;
 use document::{Node, Place, Value};
 use fields::{Faults, Fields};
-use layer::{Kind, Layer};
+use layer::{Bias, Conv, Dense, Kind, Layer};
 use parameters::Parameters;
 
 pub(super) const IMPORTER: Importer = Importer { name: "YAML model", extensions: &["yaml", "yml"], recognises, import };
@@ -117,7 +117,16 @@ fn read_weights(fields: &mut Fields<'_>, faults: &Faults) -> Option<WeightSource
 
 /// The graph of a model.
 fn build(name: &str, model: Model, source: &Source, options: &Options) -> Result<Imported, Failure> {
+    let symbols: Vec<_> = model.shape.0.iter().flat_map(bitc_ir::Dim::symbols).collect();
+    let known = || symbols.iter().map(|s| &**s);
+    if let Some(symbol) = options.dims.keys().find(|s| !known().any(|k| k == s.as_str())) {
+        let d = Diagnostic::usage(format!("the model has no dimension {}", quoted(symbol)));
+        return Err(d.suggest(symbol, known()).into());
+    }
     let parameters = load(&model, source, options)?;
+    let mut missing = Vec::new();
+    report_missing(&model.layers, &parameters, &mut missing);
+    Failure::check(missing)?;
     let stem = source.path.file_stem().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or(name);
     let mut builder = Builder { graph: Graph::new(stem), parameters, warnings: Vec::new() };
     let bound = |symbol: &str| options.dims.get(symbol).map(|&n| bitc_ir::Dim::from(n));
@@ -154,7 +163,33 @@ fn load(model: &Model, source: &Source, options: &Options) -> Result<Parameters,
     let dict = weights::read(&path)?;
     let mut keys = Vec::new();
     collect_keys(&model.layers, &mut keys);
-    Parameters::from_dict(dict, &keys).map_err(|d| d.file(path.display().to_string()))
+    Parameters::from_dict(dict, path.display().to_string(), &keys)
+}
+
+/// Reports every layer without its tensors, so that the first one does not hide the others.
+fn report_missing(layers: &[Layer], parameters: &Parameters, faults: &mut Vec<Diagnostic>) {
+    for layer in layers {
+        let mut need = |names: &[&str]| {
+            let all: Vec<_> = names.iter().map(|n| format!("{}.{n}", layer.key)).collect();
+            if !all.iter().any(|n| parameters.has(n)) {
+                faults.push(layer.place.at(parameters.missing(&all[0])).node(layer.label.as_str()));
+            }
+        };
+        match &layer.kind {
+            Kind::Dense(Dense { quant, bias, .. }) | Kind::Conv(Conv { quant, bias, .. }) => {
+                need(if quant.is_some() { &ternary::FORMS } else { &["weight"] });
+                if *bias == Bias::Always {
+                    need(&["bias"]);
+                }
+            }
+            Kind::BatchNorm { .. } => {
+                need(&["running_mean"]);
+                need(&["running_var"]);
+            }
+            Kind::Residual(inner) => report_missing(inner, parameters, faults),
+            _ => {}
+        }
+    }
 }
 
 /// The keys of the layers that have tensors.

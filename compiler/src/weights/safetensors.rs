@@ -289,4 +289,19 @@ mod tests {
         let file = file(&format!("{{{}}}", entries.join(",")), &[0; 10_000]);
         assert_eq!(parse(&file).unwrap().len(), 10_000);
     }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_is_read_or_refused() {
+        let entries = [entry("a", "F32", "[2,1]", 0, 8), entry("b", "I8", "[3]", 8, 11)];
+        let whole = file(&format!("{{{}}}", entries.join(",")), &[0; 11]).bytes().to_vec();
+        for end in 0..whole.len() {
+            assert!(parse(&Blob::new(whole[..end].to_vec())).is_err());
+        }
+        for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            // The outcome depends on the byte; what counts is that there is one.
+            let _ = parse(&Blob::new(bytes));
+        }
+    }
 }

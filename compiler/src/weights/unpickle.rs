@@ -42,6 +42,8 @@ pub(super) enum Global {
     RebuildTensor,
     RebuildParameter,
     Size,
+    /// `torch.device`, of which nothing is kept.
+    Device,
     /// `torch.FloatStorage` and its kin, or the element type of a tensor.
     Typed(DType),
     /// Bytes without an element type.
@@ -49,12 +51,13 @@ pub(super) enum Global {
 }
 
 /// Every allowed name.
-const GLOBALS: [(&str, &str, Global); 38] = [
+const GLOBALS: [(&str, &str, Global); 39] = [
     ("collections", "OrderedDict", Global::OrderedDict),
     ("torch._utils", "_rebuild_tensor_v2", Global::RebuildTensor),
     ("torch._utils", "_rebuild_tensor_v3", Global::RebuildTensor),
     ("torch._utils", "_rebuild_parameter", Global::RebuildParameter),
     ("torch", "Size", Global::Size),
+    ("torch", "device", Global::Device),
     ("torch.storage", "UntypedStorage", Global::UntypedStorage),
     ("torch", "UntypedStorage", Global::UntypedStorage),
     ("torch", "BoolStorage", Global::Typed(DType::Bool)),
@@ -417,6 +420,7 @@ impl Machine<'_, '_> {
         match (function, arguments) {
             (Global::OrderedDict, []) => Ok(self.heap.add(Container::Dict(Vec::new()))),
             (Global::Size, [sizes]) => Ok(sizes.clone()),
+            (Global::Device, _) => Ok(Value::Opaque),
             (
                 Global::RebuildTensor,
                 [Value::Storage(storage), Value::Int(offset), size, stride, _grad, _hooks, rest @ ..],

@@ -120,11 +120,7 @@ impl Builder {
         let tensor = match bias {
             Bias::Always => Some(self.parameters.required(&name, &dims, draw)?),
             Bias::IfPresent => self.parameters.optional(&name, &dims, draw, true)?,
-            Bias::Never => {
-                // A stored bias that the layer does not use is no surprise.
-                self.parameters.stored(&name);
-                None
-            }
+            Bias::Never => None,
         };
         Ok(tensor.map(|t| self.param(&format!("{}.bias", layer.label), t)))
     }
@@ -175,6 +171,10 @@ impl Builder {
         if gain.is_none() && !dense.norm {
             return Ok(x);
         }
+        if dense.norm {
+            // NeuroPress saves a bias that its layer never adds.
+            self.parameters.stored(&format!("{}.bias", layer.key));
+        }
         let gain = gain.map(|g| self.param(&format!("{}.norm.weight", layer.label), g));
         let op = RmsNorm { axis: -1, eps: quant.norm_eps };
         self.add_all(&layer.label, &[&format!("{}.norm", layer.label)], op, &[Some(x), gain]).map(|v| v[0])
@@ -191,7 +191,8 @@ impl Builder {
     /// Ternary weights times their scale.
     fn ternary(&mut self, layer: &Layer, dims: &[usize], quant: &Quant, draw: Draw) -> Result<ValueId, Diagnostic> {
         let label = &layer.label;
-        let (weights, warning) = ternary::load(&mut self.parameters, &layer.key, dims, &quant.weights, draw)?;
+        let (weights, warning) = ternary::load(&mut self.parameters, &layer.key, dims, &quant.weights, draw)
+            .map_err(|d| self.parameters.blame(d))?;
         self.warnings.extend(warning.map(|w| layer.place.at(w)));
         let t = match weights {
             Weights::Trained(w) => {

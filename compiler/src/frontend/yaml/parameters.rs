@@ -14,6 +14,8 @@ pub(super) enum Parameters {
     /// A file of weights.
     File {
         dict: StateDict,
+        /// The path, for messages.
+        path: String,
         /// What stands before the names of the model.
         prefix: String,
         /// The full names that were asked for.
@@ -38,9 +40,9 @@ pub(super) enum Draw {
 
 impl Parameters {
     /// Tensors of a state dict, for the layers with these keys.
-    pub(super) fn from_dict(dict: StateDict, layers: &[&str]) -> Result<Self, Diagnostic> {
-        let prefix = dict.prefix_of(layers)?;
-        Ok(Self::File { dict, prefix, used: BTreeSet::new() })
+    pub(super) fn from_dict(dict: StateDict, path: String, layers: &[&str]) -> Result<Self, Diagnostic> {
+        let prefix = dict.prefix_of(layers).map_err(|d| d.file(path.as_str()))?;
+        Ok(Self::File { dict, path, prefix, used: BTreeSet::new() })
     }
 
     /// Random tensors.
@@ -56,9 +58,33 @@ impl Parameters {
         }
     }
 
+    /// Whether a layer can have the tensor.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::File { dict, .. } => dict.get(&self.full_name(name)).is_some(),
+            Self::Random { .. } => true,
+        }
+    }
+
+    /// Says in a diagnostic about a tensor which file it is from.
+    pub(super) fn blame(&self, d: Diagnostic) -> Diagnostic {
+        match self {
+            Self::File { path, .. } if d.origin.is_none() => d.origin(path.as_str()),
+            _ => d,
+        }
+    }
+
+    /// That a tensor is not there.
+    pub(super) fn missing(&self, name: &str) -> Diagnostic {
+        let name = self.full_name(name);
+        let d = Diagnostic::wrong_input(format!("the weights lack the tensor {}", quoted(&name)));
+        let Self::File { dict, .. } = self else { return d };
+        self.blame(d.suggest(&name, dict.iter().map(|(n, _)| n)))
+    }
+
     /// The tensor of a file as it is; `None` for random parameters.
     pub(super) fn stored(&mut self, name: &str) -> Option<Tensor> {
-        let Self::File { dict, prefix, used } = self else { return None };
+        let Self::File { dict, prefix, used, .. } = self else { return None };
         let full = format!("{prefix}{name}");
         let tensor = dict.get(&full).cloned();
         used.insert(full);
@@ -79,8 +105,8 @@ impl Parameters {
             Self::File { .. } => {
                 let Some(tensor) = self.stored(name) else { return Ok(None) };
                 let name = self.full_name(name);
-                check_dims(&name, &tensor, dims)?;
-                floats(&name, &tensor).map(Some)
+                let checked = check_dims(&name, &tensor, dims).and_then(|()| floats(&name, &tensor));
+                checked.map(Some).map_err(|d| self.blame(d))
             }
         }
     }
@@ -88,17 +114,12 @@ impl Parameters {
     /// A float tensor that must be there.
     pub(super) fn required(&mut self, name: &str, dims: &[usize], draw: Draw) -> Result<Tensor, Diagnostic> {
         let found = self.optional(name, dims, draw, true)?;
-        found.ok_or_else(|| {
-            let name = self.full_name(name);
-            let d = Diagnostic::wrong_input(format!("the weights lack the tensor {}", quoted(&name)));
-            let Self::File { dict, .. } = self else { return d };
-            d.suggest(&name, dict.iter().map(|(n, _)| n))
-        })
+        found.ok_or_else(|| self.missing(name))
     }
 
     /// The tensors under the prefix that no layer asked for.
     pub(super) fn unused(&self) -> Vec<&str> {
-        let Self::File { dict, prefix, used } = self else { return Vec::new() };
+        let Self::File { dict, prefix, used, .. } = self else { return Vec::new() };
         let kept =
             |n: &&str| n.starts_with(prefix.as_str()) && !used.contains(*n) && !n.ends_with(".num_batches_tracked");
         dict.iter().map(|(n, _)| n).filter(kept).collect()

@@ -39,6 +39,9 @@ pub(super) fn load(
         let scale_name = format!("{key}.{scale}");
         let scale = parameters.stored(&scale_name);
         let (name, scale_name) = (parameters.full_name(&name), parameters.full_name(&scale_name));
+        if stored.dtype() == DType::U8 && stored.dims() != dims {
+            return Err(packed(&name, &stored));
+        }
         check_dims(&name, &stored, dims)?;
         let ternary = ternary(&name, &stored)?;
         let scale = scale.ok_or_else(|| {
@@ -50,11 +53,8 @@ pub(super) fn load(
         return Ok((Weights::Quantised { ternary, scale }, warning));
     }
     for other in ["w_packed", "packed_weights", "weight_scale", "w_scale"] {
-        if parameters.stored(&format!("{key}.{other}")).is_some() {
-            return Err(Diagnostic::unsupported(format!("{} is saved in packed form", quoted(key)))
-                .expected("`weight`, or `qweight` with `qweight_scale`, or `qw` with `qws`")
-                .found(quoted(&parameters.full_name(&format!("{key}.{other}"))))
-                .hint("save the state dict of the model before packing"));
+        if let Some(stored) = parameters.stored(&format!("{key}.{other}")) {
+            return Err(packed(&parameters.full_name(&format!("{key}.{other}")), &stored));
         }
     }
     let name = format!("{key}.weight");
@@ -80,6 +80,17 @@ fn ternary(name: &str, stored: &Tensor) -> Result<Tensor, Diagnostic> {
         not_ternary(name, stored, "only -1, 0 and 1 are ternary")
     })
 }
+
+fn packed(name: &str, stored: &Tensor) -> Diagnostic {
+    Diagnostic::unsupported(format!("the tensor {} belongs to a layer in packed form", quoted(name)))
+        .expected("`weight`, or `qweight` with `qweight_scale`, or `qw` with `qws`")
+        .found(format!("{} {:?}", stored.dtype(), stored.dims()))
+        .hint("save the state dict of the model before packing")
+}
+
+/// The names of which a ternary layer has at least one.
+pub(super) const FORMS: [&str; 7] =
+    ["weight", "qweight", "qw", "w_packed", "packed_weights", "weight_scale", "w_scale"];
 
 fn not_ternary(name: &str, stored: &Tensor, why: &str) -> Diagnostic {
     Diagnostic::unsupported(format!("the tensor {} is not ternary: {why}", quoted(name)))

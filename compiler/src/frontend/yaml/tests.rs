@@ -58,6 +58,7 @@ fn safetensors(tensors: &[(&str, Tensor)]) -> Vec<u8> {
         data.extend_from_slice(tensor.bytes());
         let dtype = match tensor.dtype() {
             DType::I8 => "I8",
+            DType::U8 => "U8",
             DType::F64 => "F64",
             _ => "F32",
         };
@@ -179,7 +180,8 @@ fn int8_and_packed_models_are_not_taken_for_ternary_ones() {
     let halves = f(&[2, 4], &[0.5, -1., 0., 1., 0., 0., -1., 0.]);
     fails(&[bias.clone(), ("network.0.qweight", halves), scale], "only -1, 0 and 1 are ternary");
     fails(&[bias.clone(), ("network.0.weight", int8.clone())], "a layer in training has float weights");
-    fails(&[bias, ("network.0.w_packed", int8)], "packed form");
+    fails(&[bias.clone(), ("network.0.w_packed", int8)], "packed form");
+    fails(&[bias, ("network.0.qw", Tensor::new(&[2, 1], &[0x64u8, 1]))], "packed form");
 }
 
 #[test]
@@ -188,6 +190,13 @@ fn wrong_weights_are_named() {
     let fault = |weights: &[(&str, Tensor)]| Case::with(&one_layer(""), weights).faults().join(" | ");
     let with = |name: &'static str, tensor: Tensor| fault(&[bias.clone(), (name, tensor)]);
     assert!(fault(std::slice::from_ref(&bias)).contains("the weights lack the tensor `network.0.weight`"));
+    let two = Case::with(
+        "model: bit_mlp\nn_layers: 3\nin_channels: 4\nweights: w.safetensors\n",
+        std::slice::from_ref(&bias),
+    );
+    let faults = two.faults();
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    assert!(faults[2].contains("`network.4.weight`") && faults[2].contains("w.safetensors"), "{faults:?}");
     assert!(with("network.0.wieght", weight.1.clone()).contains("did you mean `network.0.wieght`?"));
     assert!(with("network.0.weight", f(&[4, 2], &[0.; 8])).contains("expected: [2, 4]; found: f32 [4, 2]"));
     let mut values = [0.5; 8];
@@ -376,6 +385,9 @@ fn the_user_may_name_weights_and_bind_dimensions() {
     let graph = import(&case.path("m.yaml"), &options).unwrap().graph;
     assert_eq!(graph.ty(graph.inputs()[0]).to_string(), "f32[3, 4]");
     assert_eq!(graph.name, "m");
+    let options = Options { dims: BTreeMap::from([("n".to_string(), 3)]), ..options };
+    let failure = import(&case.path("m.yaml"), &options).unwrap_err();
+    assert!(failure.exit_code() == 2 && failure.to_string().contains("did you mean `N`?"), "{failure}");
 }
 
 #[test]
@@ -395,4 +407,43 @@ fn a_norm_inside_a_bitnet_layer_is_taken_from_the_weights() {
 fn a_model_without_tensors_needs_no_weights() {
     let y = Case::new("model: sequential\ninput: {shape: [N, 2]}\nlayers:\n  - relu\n").run(f(&[1, 2], &[-1.0, 2.0]));
     assert_eq!(y, [0.0, 2.0]);
+}
+
+#[test]
+fn a_stored_bias_that_the_model_denies_is_told() {
+    let yaml = "model: sequential\ninput: {shape: [N, 4]}\nweights: w.safetensors\nlayers:\n  - linear: {out: 2, bias: false}\n";
+    let [weight, bias] = trained();
+    let warnings = Case::with(yaml, &[("0.weight", weight.1), ("0.bias", bias.1)]).warnings();
+    assert!(warnings[0].contains("found: `0.bias`"), "{warnings:?}");
+}
+
+#[test]
+fn every_cut_and_many_changes_are_read_or_refused() {
+    let read = |bytes: &[u8]| {
+        let source = Source { path: "m.yaml".into(), bytes: bitc_ir::Blob::new(bytes.to_vec()) };
+        let options = Options { max_memory: 1 << 16, ..Options::default() };
+        // The outcome depends on the bytes; what counts is that there is one.
+        let _ = (IMPORTER.import)(&source, &options);
+    };
+    let whole = ALL_LAYERS.as_bytes();
+    for end in 0..whole.len() {
+        read(&whole[..end]);
+    }
+    for at in 0..whole.len() {
+        for byte in *b"0-{&\xff" {
+            let mut bytes = whole.to_vec();
+            bytes[at] = byte;
+            read(&bytes);
+        }
+    }
+}
+
+#[test]
+fn the_models_in_configs_are_imported() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/models");
+    for name in ["bit_mlp", "bit_cnn", "bitnet_block"] {
+        let imported =
+            import(&dir.join(name).with_extension("yaml"), &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert!(imported.warnings.is_empty() && imported.graph.nodes().len() > 3, "{name}");
+    }
 }
