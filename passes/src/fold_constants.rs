@@ -41,17 +41,12 @@ impl Pass for FoldConstants {
 
 fn evaluate(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let at = g.node(node).clone();
-    if let Op::Custom(_) = at.op {
+    if let Op::Custom(_) | Op::Dequantize(_) = at.op {
         return Err(Miss::NoMatch);
     }
     let args: Option<Vec<Option<&Tensor>>> =
         at.inputs.iter().map(|v| v.map_or(Some(None), |v| g.constant(v).map(Some))).collect();
     let args = args.filter(|a| a.iter().any(Option::is_some)).ok_or(Miss::NoMatch)?;
-    if let Op::Dequantize(_) = at.op
-        && args[0].is_some_and(|q| q.dtype().bits() < 8)
-    {
-        return Err(Miss::NoMatch);
-    }
     let dims = at.outputs.iter().map(|&v| g.ty(v).shape.to_fixed()).collect::<Option<Vec<_>>>().ok_or(Miss::NoMatch)?;
     let bytes = dims.iter().zip(&at.outputs).try_fold(0usize, |sum, (dims, &v)| {
         let numel = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;

@@ -23,6 +23,7 @@ pub mod freeze;
 pub mod fuse_bias_and_activation;
 pub mod linear_to_bit_linear;
 pub mod recognize_quantizers;
+pub mod rewrite_to_ternary;
 pub mod simplify;
 pub mod ternarize_weights;
 

@@ -1,4 +1,4 @@
-//! `linear-to-bit-linear`: a layer of quantised activations and ternary weights sums integers.
+//! `linear-to-bit-linear`: a layer of quantised activations and ternary (or 8-bit) weights sums integers.
 //!
 //! `linear(dequantize(q, qs), dequantize(t, s), b) == bit_linear(q, qs, t, s, b)`, and the same for convolutions.
 //! The scales are common factors of every sum: qs is one per row (per sample for a convolution), s one per output.
@@ -41,10 +41,10 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         _ => return Err(Miss::NoMatch),
     };
     let (x, w) = (at.inputs[0].ok_or(Miss::NoMatch)?, at.inputs[1].ok_or(Miss::NoMatch)?);
-    let Some((t, scale)) = dequantized(g, w, DType::T2) else {
-        return Err(Miss::blocked("its weights are not ternary"));
+    let Some((t, scale)) = dequantized(g, w, &[DType::T2, DType::I8]) else {
+        return Err(Miss::blocked("its weights are float"));
     };
-    let Some((q, q_scale)) = dequantized(g, x, DType::I8) else {
+    let Some((q, q_scale)) = dequantized(g, x, &[DType::I8]) else {
         return Err(Miss::blocked("its activations are not quantised"));
     };
     let scale = per_output(g, scale, t)?;
@@ -54,10 +54,10 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
 }
 
 /// The integers and the scale of a dequantised value.
-fn dequantized(g: &Editor<'_>, value: ValueId, dtype: DType) -> Option<(ValueId, ValueId)> {
+fn dequantized(g: &Editor<'_>, value: ValueId, dtypes: &[DType]) -> Option<(ValueId, ValueId)> {
     let (node, _) = g.producer::<Dequantize>(value)?;
     let (q, scale) = (g.input(node, 0)?, g.input(node, 1)?);
-    (g.ty(q).dtype == dtype).then_some((q, scale))
+    dtypes.contains(&g.ty(q).dtype).then_some((q, scale))
 }
 
 /// A weight scale that is all ones but for the first axis, as a vector per output; a single one as a scalar.

@@ -32,6 +32,8 @@ pub struct Options {
     pub check_values: CheckValues,
     /// Sets of inputs to compare values on.
     pub samples: Vec<Vec<Tensor>>,
+    /// Sets of calibration inputs for the passes that use them.
+    pub calibration: Vec<Vec<Tensor>>,
     /// What differences of rounding may come to, relative to the largest output value.
     pub tolerance: Option<f64>,
 }
@@ -180,7 +182,7 @@ impl PassManager {
 
             let begun = Instant::now();
             let mut remarks = |r: Remark| observer.remark(&r);
-            let mut cx = PassCx::new(name, left, &mut remarks);
+            let mut cx = PassCx::new(name, left, &mut remarks).with_calibration(&self.options.calibration);
             let result = pass.run(graph, &mut cx);
             let rewrites = cx.rewrites;
             let changed = match result {

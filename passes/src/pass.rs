@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bitc_ir::ops::TypeError;
-use bitc_ir::{AttrError, Facts, Fault, Graph, NodeId, Origin};
+use bitc_ir::{AttrError, Facts, Fault, Graph, NodeId, Origin, Tensor};
 
 /// One transformation of a graph.
 pub trait Pass: fmt::Debug {
@@ -64,6 +64,7 @@ impl Changed {
 pub struct PassCx<'a> {
     pass: &'static str,
     remarks: &'a mut dyn FnMut(Remark),
+    calibration: &'a [Vec<Tensor>],
     rewrites_left: u64,
     /// Rewrites done so far, over all passes that share this context.
     pub rewrites: u64,
@@ -72,7 +73,17 @@ pub struct PassCx<'a> {
 impl<'a> PassCx<'a> {
     /// A context that hands remarks to a function and stops rewriting after `limit` rewrites.
     pub fn new(pass: &'static str, limit: Option<u64>, remarks: &'a mut dyn FnMut(Remark)) -> Self {
-        Self { pass, remarks, rewrites_left: limit.unwrap_or(u64::MAX), rewrites: 0 }
+        Self { pass, remarks, calibration: &[], rewrites_left: limit.unwrap_or(u64::MAX), rewrites: 0 }
+    }
+
+    /// The same with sets of calibration inputs.
+    pub fn with_calibration(self, calibration: &'a [Vec<Tensor>]) -> Self {
+        Self { calibration, ..self }
+    }
+
+    /// Sets of inputs that stand for what the model will see; empty where the user gave none.
+    pub fn calibration(&self) -> &'a [Vec<Tensor>] {
+        self.calibration
     }
 
     /// Asks for one more rewrite; `false` once the limit has been reached.

@@ -50,6 +50,7 @@ passes! {
     cse::Cse,
     recognize_quantizers::RecognizeQuantizers,
     ternarize_weights::TernarizeWeights,
+    rewrite_to_ternary::RewriteToTernary,
     linear_to_bit_linear::LinearToBitLinear,
     fold_batch_norm::FoldBatchNorm,
     fold_scales::FoldScales,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Graph, Node, NodeId, Origin, Value, ValueDef, ValueId};
+use super::{Graph, Node, NodeId, Origin, Output, Value, ValueDef, ValueId};
 
 /// A point to roll back to.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,13 @@ impl Graph {
     /// The nodes added since the mark.
     pub fn nodes_since(&self, mark: Mark) -> impl Iterator<Item = NodeId> + use<> {
         (mark.nodes..self.nodes.len()).map(NodeId::new)
+    }
+
+    /// The same graph returning other values; constants are shared.
+    pub fn with_outputs(&self, values: &[ValueId]) -> Graph {
+        let output = |(i, &value): (usize, &ValueId)| Output { name: i.to_string(), value };
+        let outputs = values.iter().enumerate().map(output).collect();
+        Graph { outputs, ..self.clone() }
     }
 
     /// Moves the name of a value that is about to die to the one that takes its place, unless that has its own.

@@ -1,4 +1,4 @@
-//! `bit_linear`: a fully connected layer with ternary weights and quantised activations.
+//! `bit_linear`: a fully connected layer with ternary or 8-bit weights and quantised activations.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ impl OpDef for BitLinear {
         let (q, q_scale, w, scale) = (inputs.at(0), inputs.at(1), inputs.at(2), inputs.at(3));
         expect_dtype("q", q, &[DType::I8])?;
         expect_dtype("q_scale", q_scale, &[DType::F32])?;
-        expect_dtype("w", w, &[DType::T2])?;
+        expect_dtype("w", w, &[DType::T2, DType::I8])?;
         expect_dtype("scale", scale, &[DType::F32])?;
         let shape = layer_shape(q, w, inputs.get(4))?;
         let all_one = q_scale.shape.0.iter().all(Dim::is_one);
@@ -86,7 +86,7 @@ pub(super) fn expect_output_scale(scale: &TensorType, outputs: &Dim) -> Result<(
 /// The integer sums of a layer, row-major: what `bitc verify` compares bit for bit.
 ///
 /// # Errors
-/// If `q` is not `i8` or `w` not `t2`.
+/// If `q` is not `i8` or `w` neither `t2` nor `i8`.
 pub fn accumulate(q: &Tensor, w: &Tensor) -> Result<Vec<i32>, EvalError> {
     let wrong = || EvalError::Undefined(format!("expected i8 and t2, found {} and {}", q.ty(), w.ty()));
     let (qs, ws) = (q.to_vec::<i8>().ok_or_else(wrong)?, w.to_vec::<i8>().ok_or_else(wrong)?);
