@@ -1,4 +1,13 @@
 //! Every instruction against a plain loop: through an artifact, on every kernel set of this machine.
 
+#[cfg(not(feature = "minimal"))]
+mod dense;
+mod elementwise;
 mod harness;
+#[cfg(not(feature = "minimal"))]
+mod index;
+#[cfg(not(feature = "minimal"))]
+mod moves;
 mod quantized;
+#[cfg(not(feature = "minimal"))]
+mod reduce;
