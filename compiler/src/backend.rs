@@ -1,0 +1,54 @@
+//! Exporters: what a graph can be written as.
+
+pub mod artifact;
+pub mod dot;
+pub mod text;
+
+use bitc_ir::Graph;
+
+use crate::error::Failure;
+use crate::lower::Target;
+
+/// What an exporter may be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// The machines that layouts are chosen for.
+    pub target: Target,
+    /// Leave the graph out of an artifact.
+    pub strip: bool,
+    /// Write every constant in full where the text could elide it.
+    pub full: bool,
+}
+
+/// Writes a graph in one format.
+pub trait Exporter: Sync {
+    /// The name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// The file extensions that ask for it, without the dot.
+    fn extensions(&self) -> &'static [&'static str];
+
+    /// Whether the graph must be frozen, with an instruction for every operation.
+    fn needs_frozen(&self) -> bool {
+        false
+    }
+
+    /// The bytes of the graph in this format.
+    ///
+    /// # Errors
+    /// Everything that the format cannot hold.
+    fn export(&self, graph: &Graph, options: &Options) -> Result<Vec<u8>, Failure>;
+}
+
+/// Every exporter; the first one is the default.
+pub const EXPORTERS: &[&dyn Exporter] = &[&artifact::Artifact, &text::Text, &dot::Dot];
+
+/// The exporter of that name.
+pub fn by_name(name: &str) -> Option<&'static dyn Exporter> {
+    EXPORTERS.iter().copied().find(|e| e.name() == name)
+}
+
+/// The exporter for files with that extension.
+pub fn by_extension(extension: &str) -> Option<&'static dyn Exporter> {
+    EXPORTERS.iter().copied().find(|e| e.extensions().contains(&extension))
+}

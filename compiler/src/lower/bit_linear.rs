@@ -1,0 +1,78 @@
+//! Fully connected layers with few-bit weights.
+
+use bitc_format::inst::BitLinear;
+use bitc_format::{ConstId, Operand};
+use bitc_ir::{DType, NodeId, Tensor, ValueId, ops};
+
+use super::cx::{Cx, LayerInfo, Refusal, activation};
+use super::{choose, consts, quantize};
+
+/// `act((q · wᵀ * q_scale) * scale + bias)`.
+pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Result<(), Refusal> {
+    let (q, q_scale, w) = (cx.input(id, 0)?, cx.input(id, 1)?, cx.input(id, 2)?);
+    let weights = Weights::new(cx, id, w)?;
+    let rows = quantize::rows_of(cx, q)?;
+    let q_scale = cx.operand(q_scale)?;
+    let dims = weights.tensor.dims().to_vec();
+    let (scale, bias) = scale_and_bias(cx, id)?;
+    let (packed, info) = weights.pack(cx, id, &dims, consts::trits)?;
+    let y = cx.define(cx.graph().node(id).outputs[0])?;
+    cx.emit(BitLinear {
+        y,
+        q: rows.q.into(),
+        q_scale,
+        sums: rows.sums.into(),
+        w: packed.into(),
+        scale,
+        bias,
+        activation: activation(op.act),
+    });
+    let bytes = cx.const_len(packed.into()) + cx.const_len(scale);
+    cx.add_layer(id, w, bytes, dims[1] as u64, info);
+    Ok(())
+}
+
+/// Ternary weights of a product.
+pub(super) struct Weights<'g> {
+    value: ValueId,
+    pub(super) tensor: &'g Tensor,
+}
+
+impl<'g> Weights<'g> {
+    /// The weights of a node, which must be constant.
+    pub(super) fn new(cx: &Cx<'g>, id: NodeId, value: ValueId) -> Result<Self, Refusal> {
+        let tensor = cx.graph().constant(value).filter(|t| t.dtype() == DType::T2);
+        let tensor = tensor.ok_or_else(|| cx.unsupported(id, "its weights are not constant"))?;
+        Ok(Self { value, tensor })
+    }
+
+    /// The packed constant of shape `shape`, `[rows, columns]` or `[groups, rows, columns]`, whose elements `order`
+    /// gives, and what the layer table says about it.
+    pub(super) fn pack(
+        &self,
+        cx: &mut Cx<'_>,
+        id: NodeId,
+        shape: &[usize],
+        order: impl FnOnce(&Tensor) -> Vec<i8>,
+    ) -> Result<(ConstId, LayerInfo), Refusal> {
+        let size = |back: usize| shape.iter().rev().nth(back).map_or(1, |&d| d as u64);
+        let choice = choose(cx.target(), size(1), size(0));
+        let constant = consts::pack(choice.layout, shape, &order(self.tensor));
+        let constant = constant.ok_or_else(|| cx.unsupported(id, "its weights are too large to pack"))?;
+        let packed = cx.add_packed(self.value, || constant);
+        let method = format!("trained, {} since {}", choice.layout.name(), choice.reason);
+        Ok((packed, LayerInfo { method, layout: choice.layout }))
+    }
+}
+
+/// Scale and bias of a product; both must be constant.
+pub(super) fn scale_and_bias(cx: &mut Cx<'_>, id: NodeId) -> Result<(Operand, Option<Operand>), Refusal> {
+    let scale = cx.input(id, 3)?;
+    let bias = cx.graph().input(id, 4);
+    for value in [Some(scale), bias].into_iter().flatten() {
+        if cx.graph().constant(value).is_none() {
+            return Err(cx.unsupported(id, "the scale of its weights or its bias is not constant").into());
+        }
+    }
+    Ok((cx.operand(scale)?, bias.map(|v| cx.operand(v)).transpose()?))
+}

@@ -1,0 +1,132 @@
+//! Constants: what depends on constants only is computed here, weights are packed, and packed weights are read back.
+
+use bitc_format::{Artifact, Layout};
+use bitc_ir::text::{Reference, Resolver};
+use bitc_ir::{Blob, DType, Graph, Tensor, TensorType, ValueDef, ValueId};
+
+use super::cx::const_type;
+use super::{Const, ConstData};
+
+/// The graph with every node whose inputs are all constant replaced by its value, and compact.
+///
+/// Passes have done this already but for weights that they keep in two parts, as `dequantize(ternary, scale)`. What no
+/// quantised product took by now is a float weight.
+pub(super) fn fold(graph: &Graph) -> Graph {
+    let mut graph = graph.clone();
+    for id in graph.live_order().unwrap_or_default() {
+        let node = graph.node(id);
+        let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(|v| v.and_then(|v| graph.constant(v))).collect();
+        let constant = node.inputs.iter().zip(&inputs).all(|(v, t)| v.is_some() == t.is_some());
+        if !constant || inputs.iter().all(Option::is_none) {
+            continue;
+        }
+        let cx = bitc_ir::ops::EvalCx { bind: &|_| None };
+        let Ok(values) = node.op.eval(inputs, &cx) else { continue };
+        for (old, tensor) in node.outputs.clone().into_iter().zip(values) {
+            let new = graph.add_const("", tensor);
+            // A value whose type has symbols stays; nothing of the kind depends on constants only.
+            if graph.replace_uses(old, new).is_ok() {
+                graph.take_name(old, new);
+            }
+        }
+    }
+    graph.compact();
+    graph
+}
+
+/// The values of a ternary tensor, or of another one whose elements are single bytes.
+pub(super) fn trits(tensor: &Tensor) -> Vec<i8> {
+    tensor.bytes().iter().map(|b| b.cast_signed()).collect()
+}
+
+/// Weights `[rows, columns]`, or `[groups, rows, columns]`, packed; `None` where the layout has no packing.
+pub(super) fn pack(layout: Layout, shape: &[usize], values: &[i8]) -> Option<Const> {
+    let (&columns, outer) = shape.split_last()?;
+    let (&rows, groups) = outer.split_last()?;
+    let per_group = rows.checked_mul(columns)?;
+    let mut packed = Vec::new();
+    for group in 0..groups.iter().product() {
+        let values = values.get(group * per_group..)?.get(..per_group)?;
+        packed.extend(layout.pack(rows, columns, values).ok()?);
+    }
+    let shape = shape.iter().map(|&d| d as u64).collect();
+    Some(Const { dtype: bitc_format::DType::I8, layout, shape, data: ConstData::Packed(packed) })
+}
+
+/// The positions in `[o, c, kh, kw]` of the elements of `[o, kh, kw, c]`, in order: products want the channels of a tap
+/// to be neighbours.
+pub(super) fn taps_first(dims: &[usize; 4]) -> impl Iterator<Item = usize> {
+    let &[outputs, channels, height, width] = dims;
+    let taps = height * width;
+    (0..outputs)
+        .flat_map(move |o| (0..taps).flat_map(move |tap| (0..channels).map(move |c| (o * channels + c) * taps + tap)))
+}
+
+/// Reads the constants that the text of an artifact's graph refers to as `packed(index)`.
+pub struct PackedConsts<'a> {
+    artifact: &'a Artifact<'a>,
+}
+
+impl<'a> PackedConsts<'a> {
+    /// The constants of an artifact.
+    pub fn new(artifact: &'a Artifact<'a>) -> Self {
+        Self { artifact }
+    }
+
+    fn trits(&self, constant: &bitc_format::Const, ty: &TensorType, dims: &[usize]) -> Result<Vec<u8>, String> {
+        let mismatch = || format!("a packed constant of shape {:?} is not {ty}", constant.shape);
+        let shape: Option<Vec<usize>> = constant.shape.iter().map(|&d| usize::try_from(d).ok()).collect();
+        let shape = shape.ok_or_else(mismatch)?;
+        let numel = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if ty.dtype != DType::T2 || numel(&shape).is_none() || numel(&shape) != numel(dims) {
+            return Err(mismatch());
+        }
+        let (groups, rows, columns) = match *shape {
+            [rows, columns] => (1, rows, columns),
+            [groups, rows, columns] => (groups, rows, columns),
+            _ => return Err(mismatch()),
+        };
+        let bytes = self.artifact.const_bytes(constant);
+        let mut values = Vec::with_capacity(groups * rows * columns);
+        for group in bytes.chunks_exact((bytes.len() / groups.max(1)).max(1)).take(groups) {
+            let unpacked = constant.layout.unpack(rows, columns, group);
+            values.extend(unpacked.map_err(|_| mismatch())?.into_iter().map(i8::cast_unsigned));
+        }
+        if let Ok(dims) = <&[usize; 4]>::try_from(dims) {
+            let mut plain = vec![0; values.len()];
+            for (position, value) in taps_first(dims).zip(values) {
+                plain[position] = value;
+            }
+            return Ok(plain);
+        }
+        Ok(values)
+    }
+}
+
+impl Resolver for PackedConsts<'_> {
+    fn resolve(&self, reference: &Reference, ty: &TensorType) -> Result<Tensor, String> {
+        let Reference::Packed(index) = *reference else {
+            return Err("the graph of an artifact may only refer to the constants of that artifact".to_owned());
+        };
+        let constants = self.artifact.contents().consts();
+        let constant = usize::try_from(index).ok().and_then(|i| constants.get(i));
+        let constant = constant.ok_or_else(|| format!("there is no constant {index}, only {}", constants.len()))?;
+        let dims = ty.shape.to_fixed().ok_or_else(|| format!("a constant cannot have the symbolic type {ty}"))?;
+        let bytes = match constant.layout {
+            Layout::Dense if constant.dtype == const_type(ty.dtype) => self.artifact.const_bytes(constant).to_vec(),
+            Layout::Dense => return Err(format!("constant {index} holds {}, not {}", constant.dtype, ty.dtype)),
+            _ => self.trits(constant, ty, &dims)?,
+        };
+        Tensor::from_blob(ty.dtype, &dims, Blob::new(bytes)).map_err(|e| e.to_string())
+    }
+}
+
+/// The constants of a graph that an artifact does not hold but its text would have to spell out.
+pub(crate) fn unstored(graph: &Graph, stored: impl Fn(ValueId) -> bool) -> impl Iterator<Item = (ValueId, &Tensor)> {
+    /// The most elements that are spelled out.
+    const SPELLED_OUT: usize = 16;
+    graph.values().filter_map(move |(id, value)| match &value.def {
+        ValueDef::Const(tensor) if tensor.numel() > SPELLED_OUT && !stored(id) => Some((id, tensor)),
+        _ => None,
+    })
+}
