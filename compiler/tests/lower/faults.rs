@@ -1,0 +1,88 @@
+//! What cannot be lowered is told by node, all at once.
+
+use bitc::error::{Failure, Kind};
+use bitc::lower::{Target, lower};
+
+use crate::harness::graph;
+
+fn refused(text: &str) -> Failure {
+    lower(&graph(text), Target::Any).expect_err("this graph has no program")
+}
+
+fn messages(text: &str) -> Vec<String> {
+    refused(text).diagnostics().iter().map(|d| d.message.clone()).collect()
+}
+
+#[test]
+fn every_fault_is_collected_with_node_and_origin() {
+    let failure = refused(
+        "graph @g(%x: f32[N, 4], %i: i64[N]) {
+          %a = sin(%x) : f32[N, 4] from \"layer1/Sin\"
+          %b = relu(%a)
+          %c = add(%i, %i)
+          %d = shape(%b) {start = 0, end = 1}
+          return %b, %c, %d
+        }",
+    );
+    assert_eq!(failure.kind(), Kind::Unsupported);
+    let found: Vec<_> = failure.diagnostics().iter().map(|d| (d.message.as_str(), d.node.as_deref())).collect();
+    assert_eq!(
+        found,
+        [
+            ("cannot lower `sin`: no instruction computes this formula", Some("a")),
+            ("cannot lower `add`: no instruction computes it in this type", Some("c")),
+            ("cannot lower `shape`: no instruction does this", Some("d")),
+        ]
+    );
+    assert_eq!(failure.diagnostics()[0].origin.as_deref(), Some("layer1/Sin"));
+    assert_eq!(failure.diagnostics()[1].found.as_deref(), Some("i64"));
+}
+
+#[test]
+fn weights_must_be_constant() {
+    let text = "graph @g(%x: f32[N, 4], %w: t2[3, 4], %s: f32) {
+      %q, %qs = quantize_act(%x) %y = bit_linear(%q, %qs, %w, %s, _) return %y }";
+    let found = messages(text);
+    assert_eq!(
+        found,
+        [
+            "values of type t2 cannot be computed while running",
+            "cannot lower `bit_linear`: its weights are not constant"
+        ]
+    );
+}
+
+#[test]
+fn a_symbol_must_be_bound_by_an_input() {
+    let found = messages("graph @g(%x: f32[2*N]) { %y = relu(%x) return %y }");
+    assert_eq!(found, ["nothing says how large dimension `2*N` is"]);
+}
+
+#[test]
+fn an_unknown_operation_is_named() {
+    let text = "graph @g(%x: f32[N]) { %y = custom(%x) {op = \"Fancy\", domain = \"acme\"} : f32[N] return %y }";
+    assert_eq!(messages(text), ["cannot lower `custom`: `acme::Fancy` has no instruction"]);
+}
+
+#[test]
+fn windows_have_limits() {
+    let text = "graph @g(%x: f32[N, 1, 9, 9]) {
+      %a = max_pool2d(%x) {kernel = [2, 2], strides = [100000, 1]}
+      %b = max_pool2d(%x) {kernel = [2, 2], dilations = [2, 2], pads = [3, 0, 0, 0]}
+      return %a, %b }";
+    assert_eq!(
+        messages(text),
+        [
+            "cannot lower `max_pool2d`: its `strides` are too large",
+            "cannot lower `max_pool2d`: its padding is wider than its window reaches"
+        ]
+    );
+}
+
+#[test]
+fn a_graph_must_be_frozen() {
+    let mut unfrozen = graph("graph @g(%x: f32[N]) { %y = relu(%x) return %y }");
+    unfrozen.frozen = false;
+    let failure = lower(&unfrozen, Target::Any).expect_err("it is not frozen");
+    assert_eq!(failure.kind(), Kind::WrongInput);
+}

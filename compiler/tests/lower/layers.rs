@@ -1,0 +1,194 @@
+//! Layers with weights: the first things a network is made of.
+
+use crate::harness::{EXACT, FUNCTION, PRODUCT, check};
+
+const SIZES: &[usize] = &[0, 1, 2, 7];
+
+fn bit_linear(k: usize, n: usize, quantise: &str, scale: &str, act: &str) -> String {
+    format!(
+        "graph @g(%x: f32[N, {k}]) {{
+          const %w: t2[{n}, {k}] = random(seed = 3)
+          const %s: f32{scale} = random(seed = 4)
+          const %b: f32[{n}] = random(seed = 5)
+          %q, %qs = quantize_act(%x) {{{quantise}}}
+          %y = bit_linear(%q, %qs, %w, %s, %b) {{act = \"{act}\"}}
+          return %y
+        }}"
+    )
+}
+
+#[test]
+fn bit_linear_equals_the_evaluator_for_odd_and_even_sizes() {
+    for (k, n) in [(1, 1), (3, 5), (16, 16), (17, 15), (63, 33), (64, 64), (65, 10), (130, 100)] {
+        check(&bit_linear(k, n, "", "", "none"), SIZES, EXACT);
+        check(&bit_linear(k, n, "", &format!("[{n}]"), "relu"), SIZES, EXACT);
+    }
+}
+
+#[test]
+fn every_quantiser_equals_the_evaluator() {
+    for over in ["row", "tensor", "sample"] {
+        for quantise in [
+            "form = \"divide\"",
+            "floor = \"add\", eps = 0.001",
+            "floor = \"clip_scale\", eps = 0.01",
+            "floor = \"clip_max\", eps = 2.0",
+            "form = \"reciprocal\", floor = \"clip_max\", eps = 0.00001",
+            "form = \"reciprocal\"",
+            "form = \"integer\"",
+            "levels = 7, low = -8, high = 7",
+            "low = -127",
+        ] {
+            check(&bit_linear(33, 9, &format!("over = \"{over}\", {quantise}"), "", "none"), SIZES, EXACT);
+        }
+    }
+}
+
+#[test]
+fn functions_after_a_product_stay_close() {
+    for act in ["relu2", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"] {
+        check(&bit_linear(20, 6, "", "", act), SIZES, FUNCTION);
+    }
+}
+
+#[test]
+fn a_shared_quantiser_is_computed_once_for_products_and_once_for_others() {
+    let text = "graph @g(%x: f32[N, 3, 20]) {
+      const %w: t2[7, 20] = random(seed = 3)
+      const %v: t2[5, 20] = random(seed = 6)
+      const %s: f32 = splat(0.25)
+      %q, %qs = quantize_act(%x)
+      %a = bit_linear(%q, %qs, %w, %s, _)
+      %b = bit_linear(%q, %qs, %v, %s, _)
+      %c = dequantize(%q, %qs)
+      return %a, %b, %c, %q, %qs
+    }";
+    check(text, SIZES, EXACT);
+    let lowered = crate::harness::lowered(&crate::harness::graph(text));
+    let quantisers = lowered.program.code.iter().filter(|i| i.inst.name() == "quantize").count();
+    assert_eq!(quantisers, 2, "one for rows, one for the plain array");
+}
+
+#[test]
+fn integers_from_elsewhere_reach_a_product() {
+    let text = "graph @g(%q: i8[N, 2, 9], %qs: f32[1]) {
+      const %w: t2[7, 18] = random(seed = 3)
+      const %s: f32 = splat(0.5)
+      %flat = flatten(%q)
+      %y = bit_linear(%flat, %qs, %w, %s, _)
+      %z = bit_linear(%flat, %qs, %w, %s, _) {act = \"relu\"}
+      return %y, %z
+    }";
+    check(text, SIZES, EXACT);
+}
+
+#[test]
+fn quantised_samples_of_images_reach_convolutions() {
+    for (over, groups, window) in [
+        ("tensor", 1, "pads = [1, 1, 1, 1]"),
+        ("sample", 1, "strides = [2, 1]"),
+        ("sample", 2, "dilations = [1, 2], pads = [0, 2, 1, 0]"),
+    ] {
+        let per_group = 4 / groups;
+        check(
+            &format!(
+                "graph @g(%x: f32[N, 4, 6, 5]) {{
+                  const %w: t2[6, {per_group}, 3, 2] = random(seed = 3)
+                  const %s: f32[6] = random(seed = 4)
+                  const %b: f32[6] = random(seed = 5)
+                  %q, %qs = quantize_act(%x) {{over = \"{over}\"}}
+                  %y = bit_conv2d(%q, %qs, %w, %s, %b) {{groups = {groups}, {window}, act = \"relu\"}}
+                  return %y
+                }}"
+            ),
+            SIZES,
+            EXACT,
+        );
+    }
+}
+
+#[test]
+fn float_products_stay_within_their_bound() {
+    for (k, n) in [(1, 1), (5, 3), (16, 16), (33, 65)] {
+        check(
+            &format!(
+                "graph @g(%x: f32[N, {k}], %v: f32[{k}]) {{
+                  const %w: f32[{n}, {k}] = random(seed = 3)
+                  const %b: f32[{n}] = random(seed = 5)
+                  %y = linear(%x, %w, %b) {{act = \"relu\"}}
+                  %z = linear(%v, %w)
+                  return %y, %z
+                }}"
+            ),
+            SIZES,
+            PRODUCT,
+        );
+    }
+}
+
+#[test]
+fn matmul_follows_numpy_for_vectors_and_batches() {
+    for (a, b) in [
+        ("[N, 4, 5]", "[5, 3]"),
+        ("[4, 5]", "[N, 5, 3]"),
+        ("[N, 1, 4, 5]", "[1, 2, 5, 3]"),
+        ("[5]", "[N, 5, 3]"),
+        ("[N, 4, 5]", "[5]"),
+        ("[5]", "[5]"),
+        ("[5]", "[5, 2]"),
+    ] {
+        check(
+            &format!("graph @g(%n: f32[N], %a: f32{a}, %b: f32{b}) {{ %y = matmul(%a, %b) return %y }}"),
+            SIZES,
+            PRODUCT,
+        );
+    }
+    check(
+        "graph @g(%x: f32[N, 5]) { const %w: f32[5, 3] = random(seed = 1) const %v: f32[5] = random(seed = 2)
+          %y = matmul(%x, %w) %z = matmul(%x, %v) return %y, %z }",
+        SIZES,
+        PRODUCT,
+    );
+}
+
+#[test]
+fn convolutions_and_pools_of_floats() {
+    for (groups, window) in
+        [(1, ""), (1, "pads = [1, 0, 2, 1]"), (2, "strides = [2, 3]"), (4, "dilations = [2, 1], act = \"relu\"")]
+    {
+        let per_group = 4 / groups;
+        check(
+            &format!(
+                "graph @g(%x: f32[N, 4, 7, 8]) {{
+                  const %w: f32[8, {per_group}, 2, 3] = random(seed = 3)
+                  const %b: f32[8] = random(seed = 5)
+                  %y = conv2d(%x, %w, %b) {{groups = {groups}{}{window}}}
+                  return %y
+                }}",
+                if window.is_empty() { "" } else { ", " }
+            ),
+            SIZES,
+            PRODUCT,
+        );
+    }
+    for window in [
+        "kernel = [2, 2]",
+        "kernel = [3, 2], strides = [2, 2], pads = [1, 0, 1, 1]",
+        "kernel = [2, 2], strides = [2, 2], ceil = true",
+        "kernel = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], ceil = true",
+        "kernel = [2, 2], dilations = [2, 3], pads = [2, 1, 0, 3]",
+    ] {
+        check(
+            &format!(
+                "graph @g(%x: f32[N, 3, 7, 8]) {{
+                  %a = max_pool2d(%x) {{{window}}}
+                  %b = avg_pool2d(%x) {{{window}}}
+                  %c = avg_pool2d(%x) {{{window}, count_padding = true}}
+                  return %a, %b, %c
+                }}"
+            ),
+            SIZES,
+            PRODUCT,
+        );
+    }
+}
