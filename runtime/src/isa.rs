@@ -5,6 +5,12 @@
 //! brings its own [`Isa::planes_tile`]. `unsafe` lives here only: in the calls that need the instructions, which a value
 //! of the type proves to be there, and in loads and stores of whole vectors through references.
 
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
+pub(crate) mod avx512;
 pub(crate) mod portable;
 
 use bitc_format::Layout;
@@ -38,11 +44,18 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// The name that users choose it by.
     const NAME: &'static str;
 
+    /// How many tokens [`Isa::planes_tile`] takes at most.
+    const TOKENS: usize;
+
     /// Runs `f`, compiled for this instruction set as far as it is inlined.
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
 
+    /// Multiplies and adds on registers only, for `rounds` rounds; returns the number of products of a round, and a
+    /// value that depends on all of them.
+    fn multiply(self, rounds: u32) -> (u64, i32);
+
     /// Adds `sum over k of (w[n][k] + 1) * q[t][k]` to `sums[t][n]` for every token `t` and row `n`; `sums` has one entry
-    /// per token.
+    /// per token, at most [`Isa::TOKENS`].
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);

@@ -13,6 +13,7 @@ pub(crate) mod moves;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod norm;
 pub(crate) mod post;
+mod probe;
 pub(crate) mod product;
 pub(crate) mod quantize;
 #[cfg(not(feature = "minimal"))]
@@ -26,6 +27,7 @@ use std::sync::OnceLock;
 use bitc_format::Layout;
 
 pub use post::Post;
+pub use probe::Probe;
 pub use quantize::{QuantizeRule, Quantized, Sharing};
 
 use crate::isa::Isa;
@@ -80,6 +82,9 @@ pub trait Kernels: Sync {
     /// # Panics
     /// If the lengths do not fit.
     fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]);
+
+    /// For benchmarks: does what `probe` says and returns the number of products or bytes.
+    fn probe(&self, probe: Probe<'_>) -> u64;
 }
 
 impl fmt::Debug for dyn Kernels {
@@ -125,12 +130,41 @@ impl<I: Isa> Kernels for On<I> {
             || post::all(acc, n, post, y),
         );
     }
+
+    fn probe(&self, probe: Probe<'_>) -> u64 {
+        match probe {
+            Probe::Multiply(rounds) => {
+                let (products, value) = self.0.multiply(rounds);
+                std::hint::black_box(value);
+                products * u64::from(rounds)
+            }
+            Probe::Read(bytes) => {
+                std::hint::black_box(self.0.vectorize(
+                    #[inline(always)]
+                    || probe::read(bytes),
+                ));
+                bytes.len() as u64
+            }
+        }
+    }
 }
 
 /// The kernels that this machine can run, fastest first and `portable` last.
 pub fn available() -> &'static [&'static dyn Kernels] {
     static AVAILABLE: OnceLock<Vec<&'static dyn Kernels>> = OnceLock::new();
-    AVAILABLE.get_or_init(|| vec![&On(Portable)])
+    AVAILABLE.get_or_init(|| {
+        let mut list: Vec<&'static dyn Kernels> = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = crate::isa::avx512::Avx512::detect() {
+            list.push(Box::leak(Box::new(On(isa))));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = crate::isa::avx2::Avx2::detect() {
+            list.push(Box::leak(Box::new(On(isa))));
+        }
+        list.push(&On(Portable));
+        list
+    })
 }
 
 /// The fastest kernels of this machine.

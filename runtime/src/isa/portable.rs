@@ -2,7 +2,7 @@
 
 use bitc_format::Layout;
 
-use super::{BLOCK, Isa, PanelSums, PlanesTile, TILE};
+use super::{BLOCK, Isa, PanelSums, PlanesTile};
 
 /// Needs nothing but Rust.
 #[derive(Clone, Copy, Debug)]
@@ -10,10 +10,23 @@ pub(crate) struct Portable;
 
 impl Isa for Portable {
     const NAME: &'static str = "portable";
+    const TOKENS: usize = 1;
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
         f()
+    }
+
+    fn multiply(self, rounds: u32) -> (u64, i32) {
+        let (mut acc, x) = ([0i16; 64], std::hint::black_box([3i16; 8]));
+        for _ in 0..rounds {
+            for acc in acc.as_chunks_mut::<8>().0 {
+                for (acc, &x) in acc.iter_mut().zip(&x) {
+                    *acc = acc.wrapping_add(acc.wrapping_mul(x));
+                }
+            }
+        }
+        (64, acc.iter().copied().map(i32::from).sum())
     }
 
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
@@ -25,40 +38,54 @@ impl Isa for Portable {
     }
 }
 
-/// Column groups whose sums fit 16 bits: each adds at most 3 * 128 per plane, over `PLANES` planes.
-const fn run(planes: usize) -> usize {
-    32_767 / (3 * 128 * planes)
-}
+/// Column groups whose sums fit 16 bits: a group adds at most 2 * 3 * 128 for each of 4 planes, or less for 8.
+const RUN: usize = 10;
+/// Lanes of 16 bits that are worked on at once.
+const LANES: usize = 8;
 
-fn one_token<const BITS: u32, const PLANES: usize>(tile: PlanesTile<'_>, sums: &mut PanelSums) {
-    for (index, sums) in sums.as_chunks_mut::<TILE>().0.iter_mut().enumerate().take(tile.n_tiles) {
-        let blocks = tile.w.as_chunks::<BLOCK>().0.iter().skip(index).step_by(tile.n_tiles);
-        let groups = tile.q.chunks_exact(4 * PLANES);
-        let mut pairs = blocks.zip(groups);
-        loop {
-            // Lane by lane: byte `i` of a block is row `i / 4`, column `i % 4` of each plane.
-            let mut lanes = [0i16; BLOCK];
-            let mut n = 0;
-            for (block, q) in pairs.by_ref().take(run(PLANES)) {
-                n += 1;
-                for p in 0..PLANES {
-                    let x: [i16; 8] = std::array::from_fn(|i| i16::from(q[4 * p + i % 4]));
-                    for (lanes, bytes) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(block.as_chunks::<8>().0) {
-                        for ((lane, &byte), &x) in lanes.iter_mut().zip(bytes).zip(&x) {
-                            let code = (i16::from(byte) >> (BITS * p as u32)) & ((1 << BITS) - 1);
-                            *lane = lane.wrapping_add(code.wrapping_mul(x));
-                        }
-                    }
-                }
+/// A lane is two bytes of a block: half a row, two columns of each plane.
+fn one_token<const BITS: usize, const PLANES: usize>(tile: PlanesTile<'_>, sums: &mut PanelSums) {
+    let chunks = tile.w.as_chunks::<{ 2 * LANES }>().0;
+    let groups = tile.q.as_chunks::<4>().0.as_chunks::<PLANES>().0;
+    let stride = tile.n_tiles * (BLOCK / (2 * LANES));
+    for (chunks, groups) in chunks.chunks(RUN * stride).zip(groups.chunks(RUN)) {
+        // The activations that the low and the high bytes of the lanes meet.
+        let mut x = [[[[0i16; LANES]; 2]; PLANES]; RUN];
+        for (x, group) in x.iter_mut().zip(groups) {
+            for (x, q) in x.iter_mut().zip(group) {
+                *x = [0, 1].map(|odd| std::array::from_fn(|lane| q[lane % 2 * 2 + odd].into()));
             }
-            for (sum, lanes) in sums.iter_mut().zip(lanes.as_chunks::<4>().0) {
-                let lanes: i32 = lanes.iter().copied().map(i32::from).sum();
+        }
+        for (at, sums) in sums.as_chunks_mut::<{ LANES / 2 }>().0.iter_mut().enumerate().take(stride) {
+            let acc = run::<BITS, PLANES>(&chunks[at..], stride, &x[..groups.len()]);
+            for (sum, acc) in sums.iter_mut().zip(acc.as_chunks::<2>().0) {
+                let acc = i32::from(acc[0]) + i32::from(acc[1]);
                 // A bit stands for w + 1, which is 0 or 2.
-                *sum = sum.wrapping_add(if BITS == 1 { 2 * lanes } else { lanes });
-            }
-            if n < run(PLANES) {
-                break;
+                *sum = sum.wrapping_add(if BITS == 1 { 2 * acc } else { acc });
             }
         }
     }
+}
+
+/// Sums by lane. Apart from its caller, so that what becomes of the lanes has no say in how they are kept.
+#[inline(never)]
+fn run<const BITS: usize, const PLANES: usize>(
+    chunks: &[[u8; 2 * LANES]],
+    stride: usize,
+    x: &[[[[i16; LANES]; 2]; PLANES]],
+) -> [i16; LANES] {
+    let mut acc = [0i16; LANES];
+    for (chunk, x) in chunks.chunks(stride).zip(x) {
+        let words: [u16; LANES] =
+            std::array::from_fn(|lane| u16::from_le_bytes([chunk[0][2 * lane], chunk[0][2 * lane + 1]]));
+        for (p, x) in x.iter().enumerate() {
+            for (odd, x) in x.iter().enumerate() {
+                for lane in 0..LANES {
+                    let code = (words[lane] >> (BITS * p + 8 * odd)) & ((1 << BITS) - 1);
+                    acc[lane] = acc[lane].wrapping_add((code as i16).wrapping_mul(x[lane]));
+                }
+            }
+        }
+    }
+    acc
 }

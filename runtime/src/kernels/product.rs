@@ -6,7 +6,7 @@
 //! not show in the result.
 
 use super::{BitProduct, Post, post};
-use crate::isa::{self, BLOCK, Isa, PANEL, PlanesTile, TILE};
+use crate::isa::{self, BLOCK, Isa, PANEL, PanelSums, PlanesTile, TILE};
 
 /// Where the sums of one token with the rows of one panel go.
 pub(super) trait Sink {
@@ -73,14 +73,39 @@ impl BitProduct<'_> {
     }
 }
 
+/// The most tokens of a tile, on any instruction set.
+const TOKENS: usize = 12;
+/// Columns of which the activations of a tile of tokens are laid together at a time.
+const COLUMNS: usize = 1024;
+/// Panels that such columns meet before the next ones come.
+const PANELS: usize = 8;
+
 /// Computes `product` and hands the sums to `sink`.
 #[inline(always)]
 pub(super) fn run<I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink) {
-    if product.n == 0 || product.sums.is_empty() {
-        return;
+    const { assert!(I::TOKENS <= TOKENS) };
+    let tokens = product.sums.len();
+    if product.k == 0 {
+        return without_columns(product, sink);
     }
+    // Tiles of about equal size: none is so small that it has few sums to work on.
+    let n_tiles = tokens.div_ceil(I::TOKENS);
+    for tile in 0..n_tiles {
+        let (first, end) = (tokens * tile / n_tiles, tokens * (tile + 1) / n_tiles);
+        if end - first == 1 {
+            one_token(isa, product, first, sink);
+        } else {
+            tile_of_tokens(isa, product, first, end - first, sink);
+        }
+    }
+}
+
+#[inline(always)]
+fn without_columns(product: BitProduct<'_>, sink: &mut impl Sink) {
     for token in 0..product.sums.len() {
-        one_token(isa, product, token, sink);
+        for row in (0..product.n).step_by(PANEL) {
+            sink.put(token, row, &[0; PANEL][..PANEL.min(product.n - row)]);
+        }
     }
 }
 
@@ -89,21 +114,59 @@ fn one_token<I: Isa>(isa: I, product: BitProduct<'_>, token: usize, sink: &mut i
     let group = isa::group_len(product.layout);
     let groups = product.k.div_ceil(group);
     let q = &product.q[token * product.pitch..][..groups * group];
-    // The tiles count w + 1, so the sum of the token is one too many.
-    let start = [product.sums[token].wrapping_neg(); PANEL];
-    if groups == 0 {
-        for row in (0..product.n).step_by(PANEL) {
-            sink.put(token, row, &[0; PANEL][..PANEL.min(product.n - row)]);
-        }
-        return;
-    }
     for (row, panel) in product.panels(groups) {
         let len = PANEL.min(product.n - row);
         let n_tiles = len.div_ceil(TILE);
-        let mut sums = [start];
+        let mut sums = [start(product.sums[token])];
         for (w, q) in panel.chunks(isa::MAX_COLUMNS / group * n_tiles * BLOCK).zip(q.chunks(isa::MAX_COLUMNS)) {
             isa.planes_tile(PlanesTile { layout: product.layout, w, n_tiles, q }, &mut sums);
         }
         sink.put(token, row, &sums[0][..len]);
     }
+}
+
+#[inline(always)]
+fn tile_of_tokens<I: Isa>(isa: I, product: BitProduct<'_>, first: usize, tokens: usize, sink: &mut impl Sink) {
+    let group = isa::group_len(product.layout);
+    let groups = product.k.div_ceil(group);
+    let mut laid = [0i8; TOKENS * COLUMNS];
+    let mut panels = product.panels(groups);
+    for first_row in (0..product.n).step_by(PANELS * PANEL) {
+        let panels: [_; PANELS] = std::array::from_fn(|_| panels.next());
+        let mut sums = [[[0; PANEL]; TOKENS]; PANELS];
+        for (sums, _) in sums.iter_mut().zip(panels.iter().flatten()) {
+            for (sums, &sum) in sums.iter_mut().zip(&product.sums[first..][..tokens]) {
+                *sums = start(sum);
+            }
+        }
+        for (step, column) in (0..groups * group).step_by(COLUMNS).enumerate() {
+            let columns = COLUMNS.min(groups * group - column);
+            let q = &mut laid[..tokens * columns];
+            for (token, from) in (first..first + tokens).enumerate() {
+                let from = product.q[from * product.pitch + column..][..columns].chunks_exact(group);
+                for (to, from) in q.chunks_exact_mut(group).skip(token).step_by(tokens).zip(from) {
+                    to.copy_from_slice(from);
+                }
+            }
+            for (sums, &(row, panel)) in sums.iter_mut().zip(panels.iter().flatten()) {
+                let n_tiles = PANEL.min(product.n - row).div_ceil(TILE);
+                let len = COLUMNS / group * n_tiles * BLOCK;
+                let w = panel.chunks(len).nth(step).unwrap_or_default();
+                isa.planes_tile(PlanesTile { layout: product.layout, w, n_tiles, q }, &mut sums[..tokens]);
+            }
+        }
+        for (sums, &(row, _)) in sums.iter().zip(panels.iter().flatten()) {
+            let len = PANEL.min(product.n - row);
+            for (token, sums) in sums[..tokens].iter().enumerate() {
+                sink.put(first + token, row, &sums[..len]);
+            }
+        }
+        let _ = first_row;
+    }
+}
+
+/// What the sums of a token begin with: the tiles count `w + 1`, so the sum of the token is one too many.
+#[inline(always)]
+fn start(sum: i32) -> PanelSums {
+    [sum.wrapping_neg(); PANEL]
 }

@@ -1,0 +1,215 @@
+//! Speed of the kernels, each beside the limit of the machine that the same run measures.
+//!
+//! `cargo bench -p bitc-runtime -- [--isa NAME] [--only TEXT] [--seconds S]`
+//!
+//! A case is timed in short samples, in turn with the limit it is held against, so that both see the same clock and the
+//! same neighbours. The time shown is the lower decile: most samples are too short to be interrupted, and an
+//! interruption only adds. Percentages are of the products per second that the multiply instruction of the instruction
+//! set allows (`mul`), or of the bytes per second of reading the same weights (`read`).
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bitc_format::Layout;
+use bitc_format::inst::{Activation, Floor, QuantizeKind};
+use bitc_runtime::kernels::{self, BitProduct, Kernels, Post, Probe, QuantizeRule, Quantized, Sharing};
+
+const SHAPES: [(usize, usize); 7] =
+    [(512, 64), (784, 512), (2048, 2048), (2560, 6912), (6912, 2560), (4096, 4096), (4096, 14_336)];
+const TOKENS: [usize; 12] = [1, 2, 3, 4, 6, 8, 12, 13, 16, 64, 100, 512];
+
+fn main() {
+    let options = Options::parse();
+    for isa in kernels::available() {
+        if options.isa.as_ref().is_some_and(|name| name != isa.name()) {
+            continue;
+        }
+        let bench = Bench { isa: *isa, options: &options };
+        bench.limits();
+        bench.quantize();
+        bench.products();
+        bench.streamed();
+    }
+}
+
+struct Options {
+    isa: Option<String>,
+    only: String,
+    seconds: f64,
+}
+
+impl Options {
+    /// Cargo adds `--bench`, which says nothing here.
+    fn parse() -> Self {
+        let mut options = Options { isa: None, only: String::new(), seconds: 0.1 };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().unwrap_or_default();
+            match arg.as_str() {
+                "--isa" => options.isa = Some(value()),
+                "--only" => options.only = value(),
+                "--seconds" => options.seconds = value().parse().unwrap_or(options.seconds),
+                _ => {}
+            }
+        }
+        options
+    }
+}
+
+struct Bench<'a> {
+    isa: &'static dyn Kernels,
+    options: &'a Options,
+}
+
+impl Bench<'_> {
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.options.only)
+    }
+
+    /// Lower deciles of the seconds of each closure, sampled in turn.
+    fn time<const N: usize>(&self, mut cases: [&mut dyn FnMut(); N]) -> [f64; N] {
+        const SAMPLE: Duration = Duration::from_micros(100);
+        let repeats = cases.each_mut().map(|case| {
+            case();
+            let mut n = 1u32;
+            loop {
+                let start = Instant::now();
+                (0..n).for_each(|_| case());
+                if start.elapsed() >= SAMPLE / 2 || n > 1 << 20 {
+                    return n;
+                }
+                n *= 2;
+            }
+        });
+        let mut samples = [const { Vec::new() }; N];
+        let start = Instant::now();
+        while start.elapsed().as_secs_f64() < self.options.seconds || samples[0].len() < 20 {
+            for ((case, n), samples) in cases.iter_mut().zip(repeats).zip(&mut samples) {
+                let start = Instant::now();
+                (0..n).for_each(|_| case());
+                samples.push(start.elapsed().as_secs_f64() / f64::from(n));
+            }
+        }
+        samples.map(|mut samples| {
+            samples.sort_by(f64::total_cmp);
+            samples[samples.len() / 10]
+        })
+    }
+
+    fn limits(&self) {
+        if !self.wants("limit") {
+            return;
+        }
+        let isa = self.isa;
+        let mut products = 0;
+        let [seconds] = self.time([&mut || products = isa.probe(Probe::Multiply(1000))]);
+        println!("{:>9}/limit multiply {:>7.1} GOPS", isa.name(), 2e-9 * products as f64 / seconds);
+        for kib in [16, 256, 1024, 4096, 16_384, 262_144] {
+            let bytes = vec![1u8; kib << 10];
+            let [seconds] = self.time([&mut || _ = black_box(isa.probe(Probe::Read(&bytes)))]);
+            println!("{:>9}/limit read {kib:>7} KiB {:>7.1} GB/s", isa.name(), 1e-9 * bytes.len() as f64 / seconds);
+        }
+    }
+
+    fn quantize(&self) {
+        if !self.wants("quantize") {
+            return;
+        }
+        let rule =
+            QuantizeRule { kind: QuantizeKind::Divide, floor: Floor::None, eps: 0.0, levels: 127.0, lo: -128, hi: 127 };
+        for (rows, columns) in [(1, 784usize), (1, 2048), (1, 6912), (64, 2048)] {
+            let pitch = columns.next_multiple_of(64);
+            let x: Vec<f32> = (0..rows * columns).map(|i| ((i * 37) % 255) as f32 - 127.0).collect();
+            let (mut q, mut scale, mut sums) = (vec![0; rows * pitch], vec![0.0; rows], vec![0; rows]);
+            let [seconds] = self.time([&mut || {
+                let out = Quantized { q: &mut q, pitch, scale: &mut scale, sums: Some(&mut sums) };
+                self.isa.quantize(black_box(&x), columns, &rule, Sharing::Rows(1), out);
+            }]);
+            let gbs = 4e-9 * x.len() as f64 / seconds;
+            println!(
+                "{:>9}/quantize {rows:>3} x {columns:<5} {:>9.3} us {gbs:>6.1} GB/s",
+                self.isa.name(),
+                seconds * 1e6
+            );
+        }
+    }
+
+    fn products(&self) {
+        for layout in [Layout::Trit2, Layout::Bit1] {
+            for (k, n) in SHAPES {
+                let name = |tokens| format!("bit_linear {} {k}x{n} tokens {tokens} .", layout.name());
+                let mut weights = None;
+                for (tokens, name) in TOKENS.map(|tokens| (tokens, name(tokens))) {
+                    if self.wants(&name) {
+                        let weights = weights.get_or_insert_with(|| Weights::new(layout, k, n, 1));
+                        self.product(&name, weights, tokens);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One token, with as many copies of the weights in turn as fill more than the caches.
+    fn streamed(&self) {
+        for (k, n) in [(4096, 4096), (4096, 14_336)] {
+            let layout = Layout::Trit2;
+            let name = format!("streamed {} {k}x{n} .", layout.name());
+            if self.wants(&name) {
+                self.product(&name, &Weights::new(layout, k, n, 160_000_000), 1);
+            }
+        }
+    }
+
+    fn product(&self, name: &str, weights: &Weights, tokens: usize) {
+        let &Weights { layout, k, n, len, ref bytes } = weights;
+        let pitch = k.next_multiple_of(64);
+        let q: Vec<i8> = (0..tokens * pitch).map(|i| (i * 31) as u8 as i8).collect();
+        let sums = vec![1; tokens];
+        let (row_scale, scale) = (vec![0.1; tokens], vec![0.2; n]);
+        let post = Post { row_scale: &row_scale, scale: &scale, bias: Some(&scale), activation: Activation::Relu };
+        let mut y = vec![0.0; tokens * n];
+        let mut turn = 0;
+        let mut peak = 0;
+        let [seconds, peak_seconds, read_seconds] = self.time([
+            &mut || {
+                turn = (turn + len) % bytes.len();
+                let w = &bytes[turn..][..len];
+                let product = BitProduct { layout, w, n, k, q: &q, pitch, sums: &sums };
+                self.isa.bit_linear(black_box(product), &post, &mut y);
+            },
+            &mut || peak = self.isa.probe(Probe::Multiply(2000)),
+            &mut || _ = black_box(self.isa.probe(Probe::Read(bytes))),
+        ]);
+        let products = (n * k * tokens) as f64;
+        let (gops, peak) = (2e-9 * products / seconds, 2e-9 * peak as f64 / peak_seconds);
+        let (gbs, read) = (1e-9 * len as f64 / seconds, 1e-9 * bytes.len() as f64 / read_seconds);
+        println!(
+            "{:>9}/{name:<44} {:>10.2} us {gops:>7.1} GOPS {gbs:>6.1} GB/s  {:>3.0}% mul {:>3.0}% read",
+            self.isa.name(),
+            seconds * 1e6,
+            100.0 * gops / peak,
+            100.0 * gbs / read,
+        );
+    }
+}
+
+/// Packed weights, perhaps in several copies.
+struct Weights {
+    layout: Layout,
+    k: usize,
+    n: usize,
+    /// The length of one copy.
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Weights {
+    /// As many copies as fill `at_least` bytes.
+    fn new(layout: Layout, k: usize, n: usize, at_least: usize) -> Self {
+        let ternary = layout != Layout::Bit1;
+        let weights: Vec<i8> = (0..n * k).map(|i| if ternary { (i * i % 3) as i8 - 1 } else { 1 }).collect();
+        let packed = layout.pack(n, k, &weights).unwrap_or_default();
+        Self { layout, k, n, len: packed.len(), bytes: packed.repeat(at_least / packed.len() + 1) }
+    }
+}

@@ -1,0 +1,173 @@
+//! AVX2: 8 rows in a vector, sums in 16 bits for as long as they fit.
+//!
+//! One shift by 4 and one AND for each plane take the codes out of a byte; a plane that is not in the lowest bits of its
+//! half byte stays some power of two too large and is summed apart from the others. The largest of these sums grows by
+//! at most 4096 with a group of columns, so 8 groups are summed before they are widened to 32 bits.
+
+use std::arch::is_x86_feature_detected as detected;
+use std::arch::x86_64::{
+    __m256i, _mm_cvtsi32_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_extract_epi32,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sra_epi32, _mm256_srli_epi16, _mm256_storeu_si256,
+};
+use std::array;
+
+use bitc_format::Layout;
+
+use super::{Isa, PanelSums, PlanesTile};
+
+/// Groups of columns whose sums fit 16 bits: for both layouts 2 planes * 2 columns * 128 * the largest factor times the
+/// largest code is 4096, and the sum of 8 such is at least -32768.
+const RUN: usize = 8;
+
+/// This CPU has AVX2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where there is one.
+    pub(crate) fn detect() -> Option<Self> {
+        detected!("avx2").then_some(Self(()))
+    }
+}
+
+impl Isa for Avx2 {
+    const NAME: &'static str = "avx2";
+    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2")]
+        fn inner<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: a value of this type exists only where the feature was detected.
+        unsafe { inner(f) }
+    }
+
+    fn multiply(self, rounds: u32) -> (u64, i32) {
+        // SAFETY: a value of this type exists only where the feature was detected.
+        unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
+    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+        // SAFETY: a value of this type exists only where the feature was detected.
+        unsafe { planes_tile(tile, sums) }
+    }
+}
+
+/// Chooses how many vectors of rows share the activations, so that the 16 bit sums stay in registers.
+#[target_feature(enable = "avx2")]
+fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    // Tokens and vectors of rows.
+    macro_rules! choose {
+        ($planes:literal $factors:literal: $($tokens:literal $vectors:literal,)*) => {
+            match sums.len() {
+                $($tokens => if let Ok(sums) = <&mut [PanelSums; $tokens]>::try_from(sums) {
+                    let mut first = 0;
+                    while first < 2 * tile.n_tiles {
+                        first += if 2 * tile.n_tiles - first >= $vectors {
+                            rows::<$planes, $factors, $tokens, $vectors>(tile, first, sums)
+                        } else {
+                            rows::<$planes, $factors, $tokens, 2>(tile, first, sums)
+                        };
+                    }
+                })*
+                _ => {}
+            }
+        };
+    }
+    if tile.layout == Layout::Bit1 {
+        choose!(8 4: 1 2, 2 1, 3 1, 4 1,);
+    } else {
+        choose!(4 2: 1 4, 2 2, 3 1, 4 1,);
+    }
+}
+
+/// `T` tokens and `V` vectors of 8 rows, with sums for each of the `F` factors of `P` planes. Returns `V`.
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn rows<const P: usize, const F: usize, const T: usize, const V: usize>(
+    tile: PlanesTile<'_>,
+    first: usize,
+    sums: &mut [PanelSums; T],
+) -> usize {
+    let bits = 8 / P;
+    let masks: [__m256i; F] = array::from_fn(|f| _mm256_set1_epi8((((1 << bits) - 1) << (bits * f)) as i8));
+    let ones = _mm256_set1_epi16(1);
+    let stride = 2 * tile.n_tiles;
+    let vectors = tile.w.as_chunks::<32>().0;
+    let tokens = tile.q.as_chunks::<4>().0.as_chunks::<P>().0.as_chunks::<T>().0;
+    for (w, q) in vectors.chunks(RUN * stride).zip(tokens.chunks(RUN)) {
+        let mut acc = [[[_mm256_setzero_si256(); F]; V]; T];
+        let w = w.get(first..).unwrap_or_default().chunks(stride).map_while(|w| w.first_chunk::<V>());
+        for (w, q) in w.zip(q) {
+            for v in 0..V {
+                let low = load(&w[v]);
+                let halves = [low, _mm256_srli_epi16::<4>(low)];
+                for (h, half) in halves.into_iter().enumerate() {
+                    for f in 0..F {
+                        let codes = _mm256_and_si256(half, masks[f]);
+                        for t in 0..T {
+                            let products = _mm256_maddubs_epi16(codes, broadcast(&q[t][h * F + f]));
+                            acc[t][v][f] = _mm256_add_epi16(acc[t][v][f], products);
+                        }
+                    }
+                }
+            }
+        }
+        for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+            for (v, acc) in acc.iter().enumerate() {
+                let mut sum = _mm256_madd_epi16(acc[0], ones);
+                for (f, &acc) in acc.iter().enumerate().skip(1) {
+                    let shift = _mm_cvtsi32_si128((bits * f) as i32);
+                    sum = _mm256_add_epi32(sum, _mm256_sra_epi32(_mm256_madd_epi16(acc, ones), shift));
+                }
+                add::<P>(sums, first + v, sum);
+            }
+        }
+    }
+    V
+}
+
+/// As many independent sums as hide the latency.
+#[target_feature(enable = "avx2")]
+fn multiply(rounds: u32) -> (u64, i32) {
+    const SUMS: usize = 12;
+    let [u, s] = std::hint::black_box([_mm256_set1_epi8(1), _mm256_set1_epi8(-1)]);
+    let mut acc = [u; SUMS];
+    for _ in 0..rounds {
+        for acc in &mut acc {
+            *acc = _mm256_add_epi16(s, _mm256_maddubs_epi16(*acc, s));
+        }
+    }
+    let sum = acc.into_iter().fold(u, |a, b| _mm256_add_epi16(a, b));
+    (SUMS as u64 * 32, _mm256_extract_epi32::<0>(sum))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: 32 readable bytes by the reference.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast(q: &[i8; 4]) -> __m256i {
+    _mm256_set1_epi32(i32::from_le_bytes(q.map(|q| q as u8)))
+}
+
+/// Adds to the sums of one vector of rows; a bit stands for `w + 1`, which is 0 or 2.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add<const P: usize>(sums: &mut PanelSums, vector: usize, sum: __m256i) {
+    let Some(sums) = sums.as_chunks_mut::<8>().0.get_mut(vector) else { return };
+    let sum = if P == 8 { _mm256_add_epi32(sum, sum) } else { sum };
+    // SAFETY: 32 readable bytes by the reference.
+    let old = unsafe { _mm256_loadu_si256(sums.as_ptr().cast()) };
+    let new = _mm256_add_epi32(old, sum);
+    // SAFETY: 32 writable bytes by the reference.
+    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), new) }
+}

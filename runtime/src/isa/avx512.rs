@@ -1,0 +1,212 @@
+//! AVX-512 with VNNI: a dword lane is a row, and one instruction multiplies four columns of 16 rows.
+//!
+//! The planes are not shifted down for one token: an AND leaves a plane some power of two too large, so each plane has
+//! sums of its own, which are shifted once at the end. Where several tokens share the weights, shifting the weights
+//! costs less than the registers for those sums.
+
+use std::arch::is_x86_feature_detected as detected;
+use std::arch::x86_64::{
+    __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sra_epi32,
+    _mm512_srli_epi16, _mm512_storeu_si512,
+};
+use std::array;
+
+use bitc_format::Layout;
+
+use super::{BLOCK, Isa, PanelSums, PlanesTile, TILE};
+
+/// This CPU has AVX2 and AVX-512 F, BW, VL, DQ and VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// The proof, where there is one.
+    pub(crate) fn detect() -> Option<Self> {
+        let found = detected!("avx2")
+            && detected!("avx512f")
+            && detected!("avx512bw")
+            && detected!("avx512vl")
+            && detected!("avx512dq")
+            && detected!("avx512vnni");
+        found.then_some(Self(()))
+    }
+}
+
+impl Isa for Avx512 {
+    const NAME: &'static str = "avx512";
+    const TOKENS: usize = 12;
+
+    #[inline(always)]
+    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+        fn inner<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { inner(f) }
+    }
+
+    fn multiply(self, rounds: u32) -> (u64, i32) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
+    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { planes_tile(tile, sums) }
+    }
+}
+
+/// Chooses the shape of the register tile: as many sums as there are registers for, and enough to hide the latency.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    // Tokens, kernel, tiles of the widest kernel.
+    macro_rules! choose {
+        ($planes:literal: $($tokens:literal $kernel:ident $widest:literal,)*) => {
+            match sums.len() {
+                $($tokens => if let Ok(sums) = <&mut [PanelSums; $tokens]>::try_from(sums) {
+                    let mut first = 0;
+                    while first < tile.n_tiles {
+                        let left = tile.n_tiles - first;
+                        first += if left >= $widest {
+                            $kernel::<$planes, $tokens, $widest>(tile, first, sums)
+                        } else if left >= 2 {
+                            $kernel::<$planes, $tokens, 2>(tile, first, sums)
+                        } else {
+                            $kernel::<$planes, $tokens, 1>(tile, first, sums)
+                        };
+                    }
+                })*
+                _ => {}
+            }
+        };
+    }
+    if tile.layout == Layout::Bit1 {
+        choose!(8: 1 separate 2, 2 shifted 4, 3 shifted 4, 4 shifted 4, 5 shifted 4, 6 shifted 2,
+            7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2,);
+    } else {
+        choose!(4: 1 separate 4, 2 separate 2, 3 separate 2, 4 shifted 4, 5 shifted 4, 6 shifted 2,
+            7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2,);
+    }
+}
+
+/// `T` tokens and `R` tiles with sums for each of `P` planes. Returns `R`.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn separate<const P: usize, const T: usize, const R: usize>(
+    tile: PlanesTile<'_>,
+    first: usize,
+    sums: &mut [PanelSums; T],
+) -> usize {
+    let bits = 8 / P as u32;
+    let masks: [__m512i; P] = array::from_fn(|p| _mm512_set1_epi8((((1 << bits) - 1) << (bits * p as u32)) as i8));
+    let mut acc = [[[_mm512_setzero_si512(); P]; R]; T];
+    for (w, q) in steps::<P, T, R>(tile, first) {
+        let w: [__m512i; R] = array::from_fn(|r| load(&w[r]));
+        for p in 0..P {
+            for t in 0..T {
+                let q = broadcast(&q[t][p]);
+                for r in 0..R {
+                    acc[t][r][p] = _mm512_dpbusd_epi32(acc[t][r][p], _mm512_and_si512(w[r], masks[p]), q);
+                }
+            }
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums) {
+        for (r, acc) in acc.iter().enumerate() {
+            let mut sum = acc[0];
+            for (p, &acc) in acc.iter().enumerate().skip(1) {
+                let shift = _mm_cvtsi32_si128((bits * p as u32) as i32);
+                sum = _mm512_add_epi32(sum, _mm512_sra_epi32(acc, shift));
+            }
+            add::<P>(sums, first + r, sum);
+        }
+    }
+    R
+}
+
+/// `T` tokens and `R` tiles; the weights are shifted from plane to plane. Returns `R`.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn shifted<const P: usize, const T: usize, const R: usize>(
+    tile: PlanesTile<'_>,
+    first: usize,
+    sums: &mut [PanelSums; T],
+) -> usize {
+    let mask = _mm512_set1_epi8((1 << (8 / P)) - 1);
+    let mut acc = [[_mm512_setzero_si512(); R]; T];
+    for (w, q) in steps::<P, T, R>(tile, first) {
+        let mut w: [__m512i; R] = array::from_fn(|r| load(&w[r]));
+        for p in 0..P {
+            let codes = w.map(|w| _mm512_and_si512(w, mask));
+            for t in 0..T {
+                let q = broadcast(&q[t][p]);
+                for r in 0..R {
+                    acc[t][r] = _mm512_dpbusd_epi32(acc[t][r], codes[r], q);
+                }
+            }
+            w = w.map(|w| if P == 8 { _mm512_srli_epi16::<1>(w) } else { _mm512_srli_epi16::<2>(w) });
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums) {
+        for (r, &acc) in acc.iter().enumerate() {
+            add::<P>(sums, first + r, acc);
+        }
+    }
+    R
+}
+
+/// As many independent sums as hide the latency.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn multiply(rounds: u32) -> (u64, i32) {
+    const SUMS: usize = 20;
+    let [u, s] = std::hint::black_box([_mm512_set1_epi8(1), _mm512_set1_epi8(-1)]);
+    let mut acc = [_mm512_setzero_si512(); SUMS];
+    for _ in 0..rounds {
+        for acc in &mut acc {
+            *acc = _mm512_dpbusd_epi32(*acc, u, s);
+        }
+    }
+    let sum = acc.into_iter().fold(_mm512_setzero_si512(), |a, b| _mm512_add_epi32(a, b));
+    (SUMS as u64 * 64, _mm512_reduce_add_epi32(sum))
+}
+
+/// The blocks of `R` tiles and the activations of `T` tokens, group by group; a token has a dword for each plane.
+#[inline(always)]
+fn steps<'a, const P: usize, const T: usize, const R: usize>(
+    tile: PlanesTile<'a>,
+    first: usize,
+) -> impl Iterator<Item = (&'a [[u8; BLOCK]; R], &'a [[[i8; 4]; P]; T])> {
+    let blocks = tile.w.as_chunks::<BLOCK>().0;
+    let w = blocks.get(first..).unwrap_or_default().chunks(tile.n_tiles).map_while(|blocks| blocks.first_chunk());
+    let q = tile.q.as_chunks::<4>().0.as_chunks::<P>().0.as_chunks::<T>().0;
+    w.zip(q)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: 64 readable bytes by the reference.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn broadcast(q: &[i8; 4]) -> __m512i {
+    _mm512_set1_epi32(i32::from_le_bytes(q.map(|q| q as u8)))
+}
+
+/// Adds to the sums of one tile; a bit stands for `w + 1`, which is 0 or 2.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add<const P: usize>(sums: &mut PanelSums, tile: usize, sum: __m512i) {
+    let Some(sums) = sums.as_chunks_mut::<TILE>().0.get_mut(tile) else { return };
+    let sum = if P == 8 { _mm512_add_epi32(sum, sum) } else { sum };
+    // SAFETY: 64 readable bytes by the reference.
+    let old = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
+    let new = _mm512_add_epi32(old, sum);
+    // SAFETY: 64 writable bytes by the reference.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), new) }
+}
