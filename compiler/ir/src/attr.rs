@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
+use crate::netlist::Netlist;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape};
 
@@ -31,6 +33,8 @@ pub enum Attr {
     Shape(Shape),
     /// An array.
     Tensor(Tensor),
+    /// A logic network.
+    Netlist(Arc<Netlist>),
 }
 
 impl Attr {
@@ -46,6 +50,7 @@ impl Attr {
             Attr::Strs(_) => "a list of strings",
             Attr::Shape(_) => "a list of dimensions",
             Attr::Tensor(_) => "a tensor",
+            Attr::Netlist(_) => "a netlist",
         }
     }
 }
@@ -77,6 +82,12 @@ impl From<&str> for Attr {
 impl From<String> for Attr {
     fn from(v: String) -> Self {
         Attr::Str(v)
+    }
+}
+
+impl From<Arc<Netlist>> for Attr {
+    fn from(v: Arc<Netlist>) -> Self {
+        Attr::Netlist(v)
     }
 }
 

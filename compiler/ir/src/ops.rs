@@ -285,6 +285,10 @@ ops! {
     gather_nd::GatherNd,
     scatter::Scatter,
     shape_of::ShapeOf,
+    thermometer::Thermometer,
+    lut::Lut,
+    logic_net::LogicNet,
+    group_sum::GroupSum,
     custom::Custom,
 }
 

@@ -4,12 +4,14 @@
 //! `elided(..)`, which reads well and cannot be parsed; [`PrintOptions::full`] prints everything.
 
 mod build;
+mod data;
 mod lex;
 mod parse;
 mod print;
 
 use std::fmt;
 
+use crate::netlist::Netlist;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -48,6 +50,14 @@ pub trait Resolver {
     /// # Errors
     /// A sentence that says why there is none.
     fn resolve(&self, reference: &Reference, ty: &TensorType) -> Result<Tensor, String>;
+
+    /// The netlist that `netlist packed(index)` stands for.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    fn netlist(&self, _index: u32) -> Result<Netlist, String> {
+        Err("this text may not refer to netlists outside itself".to_owned())
+    }
 }
 
 /// A reference to data outside the text.

@@ -170,6 +170,36 @@ proptest! {
 }
 
 #[test]
+fn a_netlist_is_written_inside_the_operation_that_runs_it() {
+    let text = r#"graph @logic(%x: f32[N, 2]) {
+  const %t: f32[2, 1] = dense [0.5, 0.25]
+  const %c: i32[1, 2] = dense [0, 1]
+  const %tables: bool[1, 4] = dense [0, 1, 1, 0]
+  %bits = thermometer(%x, %t) : bool[N, 2]
+  %a = lut(%bits, %c, %tables) : bool[N, 1]
+  %b = logic_net(%bits) {net = netlist """
+netlist {
+  inputs 2
+  %2 = 6(%0, %1)
+  %3 = 8(%0, %2)
+  outputs %2, %3
+}
+"""} : bool[N, 2]
+  %y = group_sum(%b) {groups = 1, tau = 2.0} : f32[N, 1]
+  return %a, %y
+}
+"#;
+    let graph = parse(text, &NoReferences).unwrap();
+    assert_eq!(full(&graph), text);
+    let x = Tensor::new(&[3, 2], &[0.6f32, 0.2, 0.6, 0.3, 0.5, 0.3]);
+    let outputs = bitc_ir::eval::eval(&graph, &[x]).unwrap();
+    assert_eq!(outputs[0].to_vec::<u8>().unwrap(), [1, 0, 1]);
+    assert_eq!(outputs[1].to_vec::<f32>().unwrap(), [1.0, 0.0, 0.5]);
+    let broken = text.replace("outputs %2, %3", "outputs %9");
+    assert!(faults(&broken)[0].contains("netlist, line"), "{:?}", faults(&broken));
+}
+
+#[test]
 fn large_constants_are_elided_for_people_only() {
     let mut graph = Graph::new("g");
     let c = graph.add_const("c", Tensor::new(&[100], &(0..100).map(|v| v as f32).collect::<Vec<_>>()));

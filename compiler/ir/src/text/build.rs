@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use super::lex::ANONYMOUS;
 use super::parse::{AttrSyntax, Data, GraphSyntax, ListItem, NodeSyntax, Statement};
@@ -189,6 +190,14 @@ impl Builder<'_> {
                 AttrSyntax::Float(v) => Some(Attr::Float(v)),
                 AttrSyntax::Str(v) => Some(Attr::Str(v)),
                 AttrSyntax::Tensor(ty, data) => self.tensor(at, &ty, data).map(Attr::Tensor),
+                AttrSyntax::Netlist(net) => Some(Attr::Netlist(Arc::new(net))),
+                AttrSyntax::PackedNetlist(index) => match self.resolver.netlist(index) {
+                    Ok(net) => Some(Attr::Netlist(Arc::new(net))),
+                    Err(message) => {
+                        self.fault(at, message);
+                        None
+                    }
+                },
                 AttrSyntax::List(items) => {
                     let list = list_attr(items);
                     if list.is_none() {

@@ -61,6 +61,7 @@ impl<'a> Lexer<'a> {
         let token = match c {
             '%' => Token::Value(self.name(at)?),
             '@' => Token::Global(self.name(at)?),
+            '"' if self.eat_quotes() => Token::Str(self.long_string(at)?),
             '"' => Token::Str(self.string(at)?),
             c if c.is_ascii_alphabetic() || c == '_' => {
                 Token::Ident(self.word(c, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.')))
@@ -138,6 +139,29 @@ impl<'a> Lexer<'a> {
             return Ok(format!("{ANONYMOUS}{name}"));
         }
         Ok(name)
+    }
+
+    /// Whether two more quotes follow, which are taken then.
+    fn eat_quotes(&mut self) -> bool {
+        let mut ahead = self.rest.clone();
+        let follows = ahead.next() == Some('"') && ahead.next() == Some('"');
+        if follows {
+            self.bump();
+            self.bump();
+        }
+        follows
+    }
+
+    /// The rest of a string between three quotes each: as it stands, without escapes.
+    fn long_string(&mut self, at: Position) -> Result<String, ParseError> {
+        let mut text = String::new();
+        while let Some(c) = self.bump() {
+            if c == '"' && self.eat_quotes() {
+                return Ok(text);
+            }
+            text.push(c);
+        }
+        Err(ParseError { at, message: "this string is not closed".to_owned() })
     }
 
     /// The rest of a string after its opening quote. Escapes: `\n \t \r \" \\ \u{hex}`.

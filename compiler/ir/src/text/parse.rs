@@ -1,14 +1,14 @@
 //! Tokens to syntax. Names are not looked up and types are not checked here; `build.rs` does both.
 
+use super::data::{decode_hex, from_numbers, generated_len};
 use super::lex::{Lexer, Token};
 use super::{ParseError, Position, Reference};
-use crate::tensor::{Element, Tensor};
+use crate::netlist::Netlist;
+use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
 /// The longest text that is read.
 pub const MAX_LEN_BYTES: usize = 256 << 20;
-/// The most elements a generated constant may have.
-const MAX_GENERATED: usize = 1 << 28;
 const MAX_DIM_DEPTH: u32 = 64;
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;
@@ -50,6 +50,8 @@ pub(super) enum AttrSyntax {
     Str(String),
     List(Vec<ListItem>),
     Tensor(TensorType, Data),
+    Netlist(Netlist),
+    PackedNetlist(u32),
 }
 
 pub(super) enum ListItem {
@@ -357,6 +359,10 @@ impl<'a> Parser<'a> {
                 let data = self.data(&ty)?;
                 Ok(AttrSyntax::Tensor(ty, data))
             }
+            Token::Ident(w) if w == "netlist" => {
+                self.bump()?;
+                self.netlist()
+            }
             Token::Punct('[') => Ok(AttrSyntax::List(self.list('[', ']', Self::list_item)?)),
             _ => {
                 let at = self.at;
@@ -369,6 +375,28 @@ impl<'a> Parser<'a> {
                 Ok(AttrSyntax::Float(float))
             }
         }
+    }
+
+    /// What follows `netlist`: its text between triple quotes, or `packed(index)`.
+    fn netlist(&mut self) -> Result<AttrSyntax> {
+        let at = self.at;
+        if self.eat_word("packed")? {
+            return Ok(AttrSyntax::PackedNetlist(self.packed_index()?));
+        }
+        let text = self.string()?;
+        let netlist = text
+            .parse()
+            .map_err(|e: crate::netlist::ParseError| ParseError { at, message: format!("netlist, {e}") })?;
+        Ok(AttrSyntax::Netlist(netlist))
+    }
+
+    fn packed_index(&mut self) -> Result<u32> {
+        let at = self.at;
+        self.expect('(')?;
+        let too_large = |_| ParseError { at, message: "this index is too large".to_owned() };
+        let index = u32::try_from(self.size()?).map_err(too_large)?;
+        self.expect(')')?;
+        Ok(index)
     }
 
     fn list_item(&mut self) -> Result<ListItem> {
@@ -441,50 +469,8 @@ impl<'a> Parser<'a> {
                 self.expect(')')?;
                 Ok(Data::Elsewhere(Reference::File { path, offset, len }))
             }
-            "packed" => {
-                self.expect('(')?;
-                let index = u32::try_from(self.size()?).map_err(|_| bad("this index is too large".to_owned()))?;
-                self.expect(')')?;
-                Ok(Data::Elsewhere(Reference::Packed(index)))
-            }
+            "packed" => Ok(Data::Elsewhere(Reference::Packed(self.packed_index()?))),
             other => Err(bad(format!("`{other}` is not a way to write a constant"))),
         }
     }
-}
-
-fn generated_len(dims: &[usize]) -> std::result::Result<usize, String> {
-    let n = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_GENERATED);
-    n.ok_or_else(|| format!("a generated constant has at most {MAX_GENERATED} elements"))
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
-    let digits = digits?;
-    let (pairs, []) = digits.as_chunks::<2>() else { return None };
-    Some(pairs.iter().map(|[high, low]| high << 4 | low).collect())
-}
-
-fn from_numbers(dtype: DType, dims: &[usize], items: &[String]) -> std::result::Result<Tensor, String> {
-    fn encode<T: Element>(items: &[String], parse: impl Fn(&str) -> Option<T>) -> std::result::Result<Vec<u8>, String> {
-        let mut bytes = Vec::with_capacity(items.len() * size_of::<T>());
-        for item in items {
-            parse(item).ok_or_else(|| format!("`{item}` is no value of type {}", T::DTYPE))?.put_le(&mut bytes);
-        }
-        Ok(bytes)
-    }
-    let bytes = match dtype {
-        DType::Bool | DType::U2 | DType::U4 | DType::U8 => encode::<u8>(items, |s| s.parse().ok()),
-        DType::T2 | DType::I2 | DType::I4 | DType::I8 => encode::<i8>(items, |s| s.parse().ok()),
-        DType::I16 => encode::<i16>(items, |s| s.parse().ok()),
-        DType::U16 => encode::<u16>(items, |s| s.parse().ok()),
-        DType::I32 => encode::<i32>(items, |s| s.parse().ok()),
-        DType::U32 => encode::<u32>(items, |s| s.parse().ok()),
-        DType::I64 => encode::<i64>(items, |s| s.parse().ok()),
-        DType::U64 => encode::<u64>(items, |s| s.parse().ok()),
-        DType::F16 => encode(items, |s| s.parse().ok().map(half::f16::from_f32)),
-        DType::BF16 => encode(items, |s| s.parse().ok().map(half::bf16::from_f32)),
-        DType::F32 => encode::<f32>(items, |s| s.parse().ok()),
-        DType::F64 => encode::<f64>(items, |s| s.parse().ok()),
-    }?;
-    Tensor::from_blob(dtype, dims, crate::Blob::new(bytes)).map_err(|e| e.to_string())
 }

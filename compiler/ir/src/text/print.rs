@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::lex::is_plain_name;
 use crate::attr::Attr;
-use crate::graph::{Graph, Node, ValueDef, ValueId};
+use crate::graph::{Graph, Node, NodeId, ValueDef, ValueId};
 use crate::tensor::Tensor;
 use crate::types::DType;
 
@@ -14,17 +14,19 @@ pub struct PrintOptions<'a> {
     pub elide_above: usize,
     /// Writes a constant as a reference instead, where it gives one.
     pub refer: Option<&'a dyn Fn(ValueId) -> Option<String>>,
+    /// Writes the netlist of a node as a reference instead, where it gives one.
+    pub refer_netlist: Option<&'a dyn Fn(NodeId) -> Option<String>>,
 }
 
 impl PrintOptions<'_> {
     /// Everything is printed, so the text can be parsed.
     pub fn full() -> Self {
-        Self { elide_above: usize::MAX, refer: None }
+        Self { elide_above: usize::MAX, refer: None, refer_netlist: None }
     }
 
     /// Large constants are elided: for people.
     pub fn brief() -> Self {
-        Self { elide_above: 64, refer: None }
+        Self { elide_above: 64, refer: None, refer_netlist: None }
     }
 }
 
@@ -88,8 +90,8 @@ impl Printer<'_> {
             let data = data.unwrap_or_else(|| tensor_text(tensor, self.options.elide_above));
             writeln!(self.out, "  {word} {}: {} = {data}", self.value_text(id), value.ty)?;
         }
-        for (_, node) in graph.nodes() {
-            self.node(node)?;
+        for (id, node) in graph.nodes() {
+            self.node(id, node)?;
         }
         self.out.push_str("  return");
         for (i, output) in graph.outputs().iter().enumerate() {
@@ -103,14 +105,14 @@ impl Printer<'_> {
         Ok(())
     }
 
-    fn node(&mut self, node: &Node) -> fmt::Result {
+    fn node(&mut self, id: NodeId, node: &Node) -> fmt::Result {
         let names: Vec<_> = node.outputs.iter().map(|&v| self.value_text(v)).collect();
         let inputs: Vec<_> =
             node.inputs.iter().map(|v| v.map_or_else(|| "_".to_owned(), |v| self.value_text(v))).collect();
         write!(self.out, "  {} = {}({})", names.join(", "), node.op.name(), inputs.join(", "))?;
         let attrs = node.op.attrs();
         for (i, (name, attr)) in attrs.iter().enumerate() {
-            write!(self.out, "{}{name} = {}", if i == 0 { " {" } else { ", " }, attr_text(attr))?;
+            write!(self.out, "{}{name} = {}", if i == 0 { " {" } else { ", " }, self.attr(id, attr))?;
         }
         if !attrs.is_empty() {
             self.out.push('}');
@@ -122,6 +124,15 @@ impl Printer<'_> {
         }
         self.out.push('\n');
         Ok(())
+    }
+
+    fn attr(&self, node: NodeId, attr: &Attr) -> String {
+        let Attr::Netlist(net) = attr else { return attr_text(attr) };
+        match self.options.refer_netlist.and_then(|refer| refer(node)) {
+            Some(reference) => format!("netlist {reference}"),
+            None if net.n_nodes() > self.options.elide_above => format!("netlist elided(nodes = {})", net.n_nodes()),
+            None => attr_text(attr),
+        }
     }
 
     fn value_text(&self, id: ValueId) -> String {
@@ -171,6 +182,7 @@ fn attr_text(attr: &Attr) -> String {
         Attr::Floats(v) => list(v.iter().map(|&v| float_text(v))),
         Attr::Strs(v) => list(v.iter().map(|s| quoted(s))),
         Attr::Shape(shape) => shape.to_string(),
+        Attr::Netlist(net) => format!("netlist \"\"\"\n{net}\"\"\""),
         Attr::Tensor(t) => format!("tensor {} {}", t.ty(), tensor_text(t, usize::MAX)),
     }
 }
