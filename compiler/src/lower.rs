@@ -185,9 +185,14 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         Op::Slice(op) => shape::slice(cx, id, op),
         Op::Reverse(op) => shape::reverse(cx, id, op),
         Op::Gather(op) => shape::gather(cx, id, op),
-        Op::GatherElements(_) | Op::GatherNd(_) | Op::Scatter(_) | Op::ShapeOf(_) => {
-            Err(cx.unsupported(id, "no instruction does this").into())
-        }
+        Op::GatherElements(_)
+        | Op::GatherNd(_)
+        | Op::Scatter(_)
+        | Op::ShapeOf(_)
+        | Op::Thermometer(_)
+        | Op::Lut(_)
+        | Op::LogicNet(_)
+        | Op::GroupSum(_) => Err(cx.unsupported(id, "no instruction does this").into()),
         Op::Custom(op) => Err(cx
             .unsupported(id, &format!("`{}` has no instruction", op.qualified_name()))
             .hint("`bitc list ops` shows what the runtime executes")

@@ -86,7 +86,7 @@ fn graph_text(lowered: &Lowered, writer: &mut ArtifactWriter) -> String {
         const_of.insert(value, id);
     }
     let refer = |value| const_of.get(&value).map(|ConstId(index)| format!("packed({index})"));
-    print_with(&lowered.graph, &PrintOptions { elide_above: usize::MAX, refer: Some(&refer) })
+    print_with(&lowered.graph, &PrintOptions { refer: Some(&refer), ..PrintOptions::full() })
 }
 
 /// The graph that an artifact was made from; `None` if it was left out.
