@@ -1,8 +1,8 @@
 //! Programs and sessions from outside: ports, symbols, slots, errors, traces.
 
-use bitc_format::inst::{Activation, BitLinear, Cast, Domain, Floor, Gather, Granularity, Map, MapOp};
+use bitc_format::inst::{Activation, BitLinear, Cast, Domain, Floor, Granularity, Map, MapOp};
 use bitc_format::inst::{Quantize, QuantizeKind, Slice, Step};
-use bitc_format::{ArtifactWriter, BufferId, DType, DTypeSet, DimExpr, ErrorKind, Layout, Meta};
+use bitc_format::{ArtifactWriter, BufferId, DType, DTypeSet, DimExpr, Layout, Meta};
 use bitc_runtime::{Executed, Limits, LoadError, PortDim, Program, RunError, Session, Trace, View, ViewMut};
 
 fn load(writer: ArtifactWriter) -> Program {
@@ -174,7 +174,7 @@ fn contracts_that_depend_on_sizes_are_checked_when_binding() {
     };
     run(&[0.0; 5]).unwrap();
     let Err(RunError::Sizes(error)) = run(&[0.0; 4]) else { panic!() };
-    assert!(matches!(error.kind, ErrorKind::Contract { index: 0, inst: "slice", .. }), "{error}");
+    assert!(matches!(error.kind, bitc_format::ErrorKind::Contract { index: 0, inst: "slice", .. }), "{error}");
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn after_an_error_the_session_still_works() {
     w.input("x", x, one(DType::F32));
     w.input("i", i, one(DType::I64));
     w.output("y", y, one(DType::F32));
-    w.push(Gather { y, x: x.into(), indices: i.into(), axis: 0 });
+    w.push(bitc_format::inst::Gather { y, x: x.into(), indices: i.into(), axis: 0 });
     let program = load(w);
     let mut session = Session::new(&program);
     let mut y = [0.0f32; 2];
