@@ -22,6 +22,8 @@ pub mod fold_scales;
 pub mod freeze;
 pub mod fuse_bias_and_activation;
 pub mod linear_to_bit_linear;
+pub mod lut_to_logic;
+pub mod optimize_logic;
 pub mod recognize_quantizers;
 pub mod rewrite_to_ternary;
 pub mod simplify;

@@ -260,6 +260,11 @@ impl Netlist {
         Ok(())
     }
 
+    /// The same nodes without outputs, to build on.
+    pub fn without_outputs(&self) -> Self {
+        Self { outputs: Vec::new(), ..self.clone() }
+    }
+
     /// Counts nodes, table bits and depth.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { inputs: self.n_inputs as usize, outputs: self.outputs.len(), ..Stats::default() };
