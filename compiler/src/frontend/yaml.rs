@@ -9,7 +9,7 @@ use bitc_ir::{DType, Graph, Shape, TensorType};
 
 use super::{Imported, Importer, Options, Source};
 use crate::error::{Diagnostic, Failure, quoted};
-use crate::weights;
+use crate::weights::{self, StateDict};
 
 mod bit_mlp;
 mod build;
@@ -116,14 +116,14 @@ fn read_weights(fields: &mut Fields<'_>, faults: &Faults) -> Option<WeightSource
 }
 
 /// The graph of a model.
-fn build(name: &str, model: Model, source: &Source, options: &Options) -> Result<Imported, Failure> {
+fn build(name: &str, mut model: Model, source: &Source, options: &Options) -> Result<Imported, Failure> {
     let symbols: Vec<_> = model.shape.0.iter().flat_map(bitc_ir::Dim::symbols).collect();
     let known = || symbols.iter().map(|s| &**s);
     if let Some(symbol) = options.dims.keys().find(|s| !known().any(|k| k == s.as_str())) {
         let d = Diagnostic::usage(format!("the model has no dimension {}", quoted(symbol)));
         return Err(d.suggest(symbol, known()).into());
     }
-    let parameters = load(&model, source, options)?;
+    let parameters = load(&mut model, source, options)?;
     let mut missing = Vec::new();
     report_missing(&model.layers, &parameters, &mut missing);
     Failure::check(missing)?;
@@ -149,7 +149,7 @@ fn build(name: &str, model: Model, source: &Source, options: &Options) -> Result
 }
 
 /// The tensors of a model: from the file the user names, else what the model says.
-fn load(model: &Model, source: &Source, options: &Options) -> Result<Parameters, Diagnostic> {
+fn load(model: &mut Model, source: &Source, options: &Options) -> Result<Parameters, Diagnostic> {
     let path = match (&options.weights, &model.weights) {
         (Some(path), _) => path.clone(),
         (None, Some(WeightSource::File(path))) => source.path.parent().unwrap_or(Path::new("")).join(path),
@@ -161,6 +161,7 @@ fn load(model: &Model, source: &Source, options: &Options) -> Result<Parameters,
         }
     };
     let dict = weights::read(&path)?;
+    name_residuals(&mut model.layers, &dict);
     let mut keys = Vec::new();
     collect_keys(&model.layers, &mut keys);
     Parameters::from_dict(dict, path.display().to_string(), &keys)
@@ -188,6 +189,32 @@ fn report_missing(layers: &[Layer], parameters: &Parameters, faults: &mut Vec<Di
             }
             Kind::Residual(inner) => report_missing(inner, parameters, faults),
             _ => {}
+        }
+    }
+}
+
+/// Gives the layers of a residual the keys that a module has which keeps them in a list named `layers`, where the file
+/// has tensors under such names: `3.layers.0` in place of `3.0`.
+fn name_residuals(layers: &mut [Layer], dict: &StateDict) {
+    for layer in layers {
+        let Kind::Residual(inner) = &mut layer.kind else { continue };
+        let (from, to) = (format!("{}.", layer.key), format!("{}.layers.", layer.key));
+        let listed = dict.iter().any(|(n, _)| n.starts_with(&to) || n.contains(&format!(".{to}")));
+        if listed {
+            replace_prefix(inner, &from, &to);
+        }
+        name_residuals(inner, dict);
+    }
+}
+
+/// Changes the beginning of every key that begins so.
+fn replace_prefix(layers: &mut [Layer], from: &str, to: &str) {
+    for layer in layers {
+        if let Some(rest) = layer.key.strip_prefix(from) {
+            layer.key = format!("{to}{rest}");
+        }
+        if let Kind::Residual(inner) = &mut layer.kind {
+            replace_prefix(inner, from, to);
         }
     }
 }

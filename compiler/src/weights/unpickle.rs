@@ -454,12 +454,15 @@ const SAVE_HINT: &str = "save only the weights: torch.save(model.state_dict(), f
 fn global(module: &str, name: &str) -> Result<Value, Diagnostic> {
     let known = GLOBALS.iter().find(|(m, n, _)| *m == module && *n == name);
     known.map(|(_, _, global)| Value::Global(*global)).ok_or_else(|| {
-        Diagnostic::unsupported(format!(
-            "the pickle names {}, which is not allowed",
-            quoted(&format!("{module}.{name}"))
-        ))
-        .expected("tensors and dictionaries only")
-        .hint(SAVE_HINT)
+        let full = quoted(&format!("{module}.{name}"));
+        let types = ["float8", "float4", "complex", "quint", "qint", "bits"];
+        if module == "torch" && (name.ends_with("Storage") || types.iter().any(|t| name.starts_with(t))) {
+            return Diagnostic::unsupported(format!("the pickle names {full}, an element type that is not read"))
+                .expected("bool, integers of 8 to 64 bits, float16, bfloat16, float32 or float64");
+        }
+        Diagnostic::unsupported(format!("the pickle names {full}, which is not allowed"))
+            .expected("tensors and dictionaries only")
+            .hint(SAVE_HINT)
     })
 }
 

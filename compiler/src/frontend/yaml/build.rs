@@ -10,7 +10,6 @@
 //! `linear-to-bit-linear` makes one integer operation of it, once `ternarize` has been folded.
 
 use bitc_ir::ops::max_pool2d;
-use bitc_ir::ops::quantize_act::Over;
 use bitc_ir::ops::unary::UnaryKind;
 use bitc_ir::ops::{
     AvgPool2d, BatchNorm, Binary, Conv2d, Dequantize, Flatten, LayerNorm, Linear, MaxPool2d, QuantizeAct, Reshape,
@@ -227,8 +226,7 @@ impl Builder {
                 (x, self.param(&format!("{}.weight", layer.label), w))
             }
             Some(quant) => {
-                let over = if quant.activations.over == Over::Tensor { Over::Tensor } else { quant.conv_over };
-                let x = self.quantized(layer, &QuantizeAct { over, ..quant.activations.clone() }, x)?;
+                let x = self.quantized(layer, &quant.conv_activations(), x)?;
                 (x, self.ternary(layer, &dims, quant, draw)?)
             }
         };

@@ -42,8 +42,8 @@ pub(super) struct Quant {
     pub(super) weights: Ternarize,
     /// The rule for the activations of a fully connected layer.
     pub(super) activations: QuantizeAct,
-    /// The axes that share a scale in a convolution.
-    pub(super) conv_over: Over,
+    /// The elements that share a scale in a convolution.
+    conv_over: Over,
     /// Added to the mean square by the norm that a layer may have before its quantiser.
     pub(super) norm_eps: f32,
 }
@@ -83,11 +83,17 @@ impl Quant {
             }
         };
         let conv_over = match (activations, quantizer.over) {
+            _ if quantizer.form == Form::Integer => Over::Tensor,
             (Granularity::Sample, _) => Over::Sample,
             (_, Over::Tensor) => Over::Tensor,
             _ => Over::Channel,
         };
         Self { semantics, weights: Ternarize { per, ..rule }, activations: quantizer, conv_over, norm_eps }
+    }
+
+    /// The rule for the activations of a convolution.
+    pub(super) fn conv_activations(&self) -> QuantizeAct {
+        QuantizeAct { over: self.conv_over, ..self.activations.clone() }
     }
 
     /// Reads the map; without one the default of BitLab holds.

@@ -447,3 +447,16 @@ fn the_models_in_configs_are_imported() {
         assert!(imported.warnings.is_empty() && imported.graph.nodes().len() > 3, "{name}");
     }
 }
+
+#[test]
+fn a_network_of_every_layer_computes_what_torch_computes() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/yaml/all_layers");
+    let imported = import(&dir.join("model.yaml"), &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(imported.warnings, []);
+    let array = |name: &str| crate::npy::read(&dir.join(name)).unwrap();
+    let y = eval(&imported.graph, &[array("input.npy")]).unwrap()[0].to_f64();
+    let expected = array("expected.npy").to_f64();
+    // Sums are in f64 here and in f32 there; one step of any quantiser would show as more.
+    let worst = y.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(y.len() == 40 && worst < 1e-5, "{worst}");
+}

@@ -75,6 +75,45 @@ fn state_dicts_are_read_plain_nested_and_in_every_protocol() {
 }
 
 #[test]
+fn what_torch_itself_wrote_is_read() {
+    let dict = read("torch_views.pth").unwrap();
+    let get = |name: &str| dict.get(name).unwrap().clone();
+    let all: Vec<f64> = (0..24).map(f64::from).collect();
+    let types = [
+        ("half", DType::F16),
+        ("bfloat16", DType::BF16),
+        ("double", DType::F64),
+        ("uint8", DType::U8),
+        ("int8", DType::I8),
+        ("int16", DType::I16),
+        ("int32", DType::I32),
+        ("int64", DType::I64),
+        ("uint16", DType::U16),
+        ("uint32", DType::U32),
+        ("uint64", DType::U64),
+        ("whole", DType::F32),
+        ("parameter", DType::F32),
+    ];
+    for (name, dtype) in types {
+        assert_eq!((get(name).dtype(), get(name).dims(), get(name).to_f64()), (dtype, &[2, 3, 4][..], all.clone()));
+    }
+    assert_eq!(get("bool").bytes().iter().filter(|b| **b == 1).count(), 23);
+    assert_eq!(get("transposed").dims(), [4, 3, 2]);
+    assert_eq!(get("transposed").to_f64()[..4], [0., 12., 4., 16.]);
+    assert_eq!(get("part").to_f64(), all[12..]);
+    assert_eq!(get("rows").to_f64(), [4., 5., 6., 7., 16., 17., 18., 19.]);
+    assert_eq!(get("columns").to_f64()[..4], [0., 2., 4., 6.]);
+    assert_eq!(get("expanded").to_f64(), [0., 1., 2., 3., 0., 1., 2., 3.]);
+    assert_eq!((get("scalar"), get("empty").dims().to_vec()), (Tensor::scalar(3i64), vec![0, 3]));
+
+    let dict = read("torch_checkpoint.pt").unwrap();
+    let names: Vec<_> = dict.iter().map(|(n, _)| n).collect();
+    assert_eq!(names.len(), 9);
+    assert_eq!(names[..4], ["0.weight", "0.bias", "1.weight", "1.bias"]);
+    assert_eq!(dict.get("3.weight").unwrap(), &Tensor::new(&[2, 3], &[0f32, 1., 2., 3., 4., 5.]));
+}
+
+#[test]
 fn contiguous_tensors_are_not_copied() {
     let file = Blob::new(bytes("state_dict.pt"));
     let dict = parse(&file).unwrap();
@@ -107,6 +146,8 @@ fn nothing_is_called_but_what_is_allowed() {
     refused(b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R.", "`posix.system`, which is not allowed");
     refused(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.", "`builtins.eval`");
     refused(b"\x80\x02ctorch\nload\n.", "`torch.load`");
+    refused(b"\x80\x02ctorch\nComplexFloatStorage\n.", "`torch.ComplexFloatStorage`, an element type that is not read");
+    refused(b"\x80\x02ctorch\nfloat8_e4m3fn\n.", "an element type that is not read");
     refused(b"\x80\x02ccollections\nOrderedDict\n)\x81.", "NEWOBJ");
     refused(b"(iposix\nsystem\n.", "INST");
     refused(b"\x80\x02X\x01\0\0\0aK\x01b.", "sets the attributes");
