@@ -81,12 +81,13 @@ impl OpDef for ArgMax {
 }
 
 impl ArgMax {
-    /// The position among values; a NaN never wins, and 0 is the answer where nothing does.
+    /// The position among values; a NaN wins over every number, as numpy has it.
     fn position(&self, values: impl Iterator<Item = f64>) -> i64 {
         let mut best: Option<(usize, f64)> = None;
         for (i, v) in values.enumerate() {
             let wins = match best {
-                None => !v.is_nan(),
+                None => true,
+                Some((_, b)) if v.is_nan() || b.is_nan() => v.is_nan() && (!b.is_nan() || self.last),
                 Some((_, b)) => (if self.min { v < b } else { v > b }) || (self.last && v == b),
             };
             if wins {
