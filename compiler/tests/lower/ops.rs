@@ -1,6 +1,6 @@
 //! Operations without weights, one by one.
 
-use crate::harness::{EXACT, FUNCTION, PRODUCT, check};
+use crate::harness::{EXACT, FUNCTION, PRODUCT, check, check_special};
 
 const SIZES: &[usize] = &[0, 1, 2, 7];
 
@@ -225,4 +225,57 @@ fn outputs_may_be_inputs_constants_and_each_other() {
         EXACT,
     );
     check("graph @g(%x: f32[N, 4], %unused: f32[2]) { %y = neg(%x) return %y }", SIZES, EXACT);
+}
+
+#[test]
+fn special_numbers_go_the_way_of_the_evaluator() {
+    for op in EXACT_UNARY {
+        check_special(&format!("graph @g(%x: f32[N, 19]) {{ %y = {op}(%x) return %y }}"), EXACT);
+    }
+    for op in ["gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "erf", "exp", "log", "softplus"] {
+        check_special(&format!("graph @g(%x: f32[N, 19]) {{ %y = {op}(%x) return %y }}"), FUNCTION);
+    }
+    for op in ["add", "mul", "div", "max", "min"] {
+        let text =
+            format!("graph @g(%x: f32[N, 19]) {{ %r = reverse(%x) {{axes = [1]}} %y = {op}(%x, %r) return %y }}");
+        check_special(&text, EXACT);
+    }
+    for op in ["argmax", "argmin", "reduce_max", "reduce_min"] {
+        check_special(
+            &format!(
+                "graph @g(%x: f32[N, 19]) {{ %y = {op}(%x) {} return %y }}",
+                match op {
+                    "argmax" | "argmin" => "",
+                    _ => "{axes = [1]}",
+                }
+            ),
+            EXACT,
+        );
+    }
+    for to in ["bool", "i8", "u16", "i32", "f16", "bf16"] {
+        check_special(&format!("graph @g(%x: f32[N, 19]) {{ %y = cast(%x) {{to = \"{to}\"}} return %y }}"), EXACT);
+    }
+    for op in ["softmax", "rms_norm", "layer_norm"] {
+        check_special(&format!("graph @g(%x: f32[N, 19]) {{ %y = {op}(%x) return %y }}"), PRODUCT);
+    }
+}
+
+#[test]
+fn special_numbers_are_quantised_like_by_the_evaluator() {
+    for over in ["row", "tensor", "sample"] {
+        for quantise in [
+            "form = \"divide\"",
+            "floor = \"add\", eps = 0.001",
+            "floor = \"clip_scale\", eps = 0.01",
+            "floor = \"clip_max\", eps = 2.0",
+            "form = \"reciprocal\", floor = \"clip_max\", eps = 0.00001",
+            "form = \"reciprocal\"",
+            "form = \"integer\"",
+        ] {
+            let text = format!(
+                "graph @g(%x: f32[N, 19]) {{ %q, %s = quantize_act(%x) {{over = \"{over}\", {quantise}}} return %q, %s }}"
+            );
+            check_special(&text, EXACT);
+        }
+    }
 }
