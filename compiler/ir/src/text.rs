@@ -11,6 +11,7 @@ mod print;
 
 use std::fmt;
 
+use crate::attr::Attrs;
 use crate::netlist::Netlist;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -92,4 +93,13 @@ impl Resolver for NoReferences {
 pub fn parse(text: &str, resolver: &dyn Resolver) -> Result<crate::Graph, Vec<ParseError>> {
     let syntax = parse::parse(text).map_err(|e| vec![e])?;
     build::build(syntax, resolver)
+}
+
+/// Reads attributes as they follow the inputs of a node: `{tolerance = 1e-5, weight_only = true}`.
+///
+/// # Errors
+/// The first fault of syntax, or all faults of meaning.
+pub fn parse_attrs(text: &str) -> Result<Attrs, Vec<ParseError>> {
+    let syntax = parse::parse_attrs(text).map_err(|e| vec![e])?;
+    build::build_attrs(syntax)
 }

@@ -3,7 +3,7 @@
 use bitc_ir::attr::Attr;
 use bitc_ir::graph::{Graph, Origin};
 use bitc_ir::ops::{self, Op};
-use bitc_ir::text::{NoReferences, PrintOptions, parse, print_with};
+use bitc_ir::text::{NoReferences, PrintOptions, parse, parse_attrs, print_with};
 use bitc_ir::types::{DType, Dim, Shape, TensorType};
 use bitc_ir::{Attrs, Tensor, random};
 use proptest::prelude::*;
@@ -206,4 +206,16 @@ fn large_constants_are_elided_for_people_only() {
     graph.add_output("c", c);
     assert!(bitc_ir::text::print(&graph).contains("const %c: f32[100] = elided(sha = "));
     assert!(parse(&full(&graph), &NoReferences).is_ok());
+}
+
+#[test]
+fn attributes_can_be_read_alone() {
+    let attrs = parse_attrs("{tolerance = 1e-5, weight_only = true, dims = [2, N]}").unwrap();
+    assert_eq!(attrs["tolerance"], Attr::Float(1e-5));
+    assert_eq!(attrs["weight_only"], Attr::Bool(true));
+    assert_eq!(attrs["dims"], Attr::Shape(Shape(vec![Dim::from(2), Dim::symbol("N")])));
+    assert_eq!(parse_attrs("{}").unwrap(), Attrs::new());
+    let faults = |text: &str| parse_attrs(text).unwrap_err()[0].to_string();
+    assert_eq!(faults("{a = 1} b"), "1:9: expected the end of the text, found `b`");
+    assert_eq!(faults("{a = 1, a = 2}"), "1:9: attribute `a` is given twice");
 }

@@ -5,8 +5,8 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::lex::ANONYMOUS;
-use super::parse::{AttrSyntax, Data, GraphSyntax, ListItem, NodeSyntax, Statement};
-use super::{ParseError, Position, Resolver};
+use super::parse::{AttrSyntax, Data, GraphSyntax, ListItem, NamedAttr, NodeSyntax, Statement};
+use super::{NoReferences, ParseError, Position, Resolver};
 use crate::attr::{Attr, Attrs};
 use crate::graph::{Graph, Origin, ValueId};
 use crate::ops::{Op, nearest_name};
@@ -31,6 +31,12 @@ pub(super) fn build(syntax: GraphSyntax, resolver: &dyn Resolver) -> Result<Grap
         }
     }
     if builder.faults.is_empty() { Ok(builder.graph) } else { Err(builder.faults) }
+}
+
+pub(super) fn build_attrs(syntax: Vec<NamedAttr>) -> Result<Attrs, Vec<ParseError>> {
+    let graph = Graph::default();
+    let mut builder = Builder { graph, names: BTreeMap::new(), faults: Vec::new(), resolver: &NoReferences };
+    builder.attrs(syntax).ok_or(builder.faults)
 }
 
 struct Builder<'a> {
@@ -128,7 +134,7 @@ impl Builder<'_> {
         inputs: &[(Position, Option<String>)],
         at: Position,
         op: &str,
-        attrs: Vec<(Position, String, AttrSyntax)>,
+        attrs: Vec<NamedAttr>,
         outputs: &[String],
         types: Option<Vec<TensorType>>,
     ) -> Option<Vec<ValueId>> {
@@ -180,7 +186,7 @@ impl Builder<'_> {
         Some(ids)
     }
 
-    fn attrs(&mut self, syntax: Vec<(Position, String, AttrSyntax)>) -> Option<Attrs> {
+    fn attrs(&mut self, syntax: Vec<NamedAttr>) -> Option<Attrs> {
         let mut attrs = Attrs::new();
         let before = self.faults.len();
         for (at, name, value) in syntax {

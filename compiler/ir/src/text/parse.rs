@@ -38,10 +38,12 @@ pub(super) struct NodeSyntax {
     pub(super) outputs: Vec<String>,
     pub(super) op: String,
     pub(super) inputs: Vec<(Position, Option<String>)>,
-    pub(super) attrs: Vec<(Position, String, AttrSyntax)>,
+    pub(super) attrs: Vec<NamedAttr>,
     pub(super) types: Option<Vec<TensorType>>,
     pub(super) origin: Vec<String>,
 }
+
+pub(super) type NamedAttr = (Position, String, AttrSyntax);
 
 pub(super) enum AttrSyntax {
     Bool(bool),
@@ -66,14 +68,23 @@ pub(super) enum Data {
 }
 
 pub(super) fn parse(text: &str) -> Result<GraphSyntax> {
+    whole(text, Parser::graph)
+}
+
+pub(super) fn parse_attrs(text: &str) -> Result<Vec<NamedAttr>> {
+    whole(text, Parser::attrs)
+}
+
+/// What `read` makes of a text, which must have nothing behind it.
+fn whole<'a, T>(text: &'a str, read: impl FnOnce(&mut Parser<'a>) -> Result<T>) -> Result<T> {
     if text.len() > MAX_LEN_BYTES {
         let message = format!("the text has {} bytes; at most {MAX_LEN_BYTES} are read", text.len());
         return Err(ParseError { at: Position { line: 1, column: 1 }, message });
     }
     let mut parser = Parser::new(text)?;
-    let graph = parser.graph()?;
+    let syntax = read(&mut parser)?;
     match parser.token {
-        Token::End => Ok(graph),
+        Token::End => Ok(syntax),
         _ => Err(parser.unexpected("the end of the text")),
     }
 }
@@ -235,15 +246,7 @@ impl<'a> Parser<'a> {
             let at = p.at;
             if p.eat_word("_")? { Ok((at, None)) } else { Ok((at, Some(p.value()?))) }
         })?;
-        let attrs = if self.token == Token::Punct('{') {
-            self.list('{', '}', |p| {
-                let (at, name) = (p.at, p.ident("an attribute name")?);
-                p.expect('=')?;
-                Ok((at, name, p.attr()?))
-            })?
-        } else {
-            Vec::new()
-        };
+        let attrs = if self.token == Token::Punct('{') { self.attrs()? } else { Vec::new() };
         let mut types = None;
         if self.eat(':')? {
             let mut list = vec![self.ty()?];
@@ -260,6 +263,14 @@ impl<'a> Parser<'a> {
             }
         }
         Ok(NodeSyntax { at, outputs, op, inputs, attrs, types, origin })
+    }
+
+    fn attrs(&mut self) -> Result<Vec<NamedAttr>> {
+        self.list('{', '}', |p| {
+            let (at, name) = (p.at, p.ident("an attribute name")?);
+            p.expect('=')?;
+            Ok((at, name, p.attr()?))
+        })
     }
 
     fn ty(&mut self) -> Result<TensorType> {
