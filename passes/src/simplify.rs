@@ -192,7 +192,9 @@ fn matmul_to_linear(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Mis
         return Err(Miss::NoMatch);
     }
     let op = Linear { act: Activation::None };
-    if let Some((transpose, _)) = g.producer::<Transpose>(w) {
+    if let Some((transpose, order)) = g.producer::<Transpose>(w)
+        && order.perm == [1, 0]
+    {
         let source = g.input(transpose, 0);
         return Ok(g.add(op, &[Some(x), source])?.into());
     }
