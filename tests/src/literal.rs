@@ -36,11 +36,8 @@ impl List {
         let dims: Vec<usize> = if self.numbers.is_empty() { declared() } else { self.dims };
         // The text form knows how numbers of every element type are written.
         let shape = dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let text = format!(
-            "graph @g() {{ const %c: {}[{shape}] = dense [{}] return %c }}",
-            ty.dtype,
-            self.numbers.join(", ")
-        );
+        let text =
+            format!("graph @g() {{ const %c: {}[{shape}] = dense [{}] return %c }}", ty.dtype, self.numbers.join(", "));
         let graph = parse(&text, &NoReferences).map_err(|e| e[0].message.clone())?;
         graph.constant(graph.outputs()[0].value).cloned().ok_or_else(|| "no constant".to_owned())
     }
