@@ -56,7 +56,8 @@ impl<'g> Weights<'g> {
         order: impl FnOnce(&Tensor) -> Vec<i8>,
     ) -> Result<(ConstId, LayerInfo), Refusal> {
         let size = |back: usize| shape.iter().rev().nth(back).map_or(1, |&d| d as u64);
-        let choice = choose(cx.target(), size(1), size(0));
+        let binary = !self.tensor.bytes().contains(&0);
+        let choice = choose(cx.target(), size(1), size(0), binary);
         let constant = consts::pack(choice.layout, shape, &order(self.tensor));
         let constant = constant.ok_or_else(|| cx.unsupported(id, "its weights are too large to pack"))?;
         let packed = cx.add_packed(self.value, || constant);

@@ -56,12 +56,14 @@ pub struct Choice {
     pub reason: &'static str,
 }
 
-/// The layout for ternary weights of `rows` outputs and `columns` inputs.
-pub fn choose(target: Target, rows: u64, columns: u64) -> Choice {
-    let _ = (rows, columns);
+/// The layout for weights of `rows` outputs and `columns` inputs; `binary` ones are all -1 or +1.
+pub fn choose(target: Target, rows: u64, columns: u64, binary: bool) -> Choice {
+    if binary && rows > 0 && columns > 0 {
+        return Choice { layout: Layout::Bit1, reason: "no weight is zero" };
+    }
     let reason = match target {
-        Target::Any => "fast on every machine",
-        Target::Avx512 | Target::Avx2 | Target::Neon => "stays in cache",
+        Target::Any => "it is fast on every machine",
+        Target::Avx512 | Target::Avx2 | Target::Neon => "it is fast in cache and in batches",
     };
     Choice { layout: Layout::Trit2, reason }
 }

@@ -103,3 +103,55 @@ fn random_chains_equal_the_evaluator() {
         check(&random_chain(seed), &[0, 1, 2, 7], EXACT);
     }
 }
+
+/// A chain of operations on images, each on one of the values before it.
+fn random_images(seed: u64) -> String {
+    let mut rng = Random::new(seed ^ 0x1_0000);
+    let start = [1 + rng.below(5) as usize, 3 + rng.below(6) as usize, 3 + rng.below(6) as usize];
+    let mut text = format!("graph @g(%v0: f32[N, {}, {}, {}]) {{\n", start[0], start[1], start[2]);
+    let mut values = vec![("v0".to_owned(), start)];
+    for i in 1..=(3 + rng.below(8)) {
+        let (x, [c, h, w]) = values[rng.below(values.len() as u64) as usize].clone();
+        let same: Vec<_> = values.iter().filter(|v| v.1 == [c, h, w]).cloned().collect();
+        let other = &same[rng.below(same.len() as u64) as usize].0;
+        let y = format!("v{i}");
+        let (line, dims) = match rng.below(8) {
+            0 | 1 if h > 1 && w > 1 => {
+                let out = 1 + rng.below(20) as usize;
+                let (over, pad) = (["tensor", "sample"][rng.below(2) as usize], rng.below(2) as usize);
+                let line = format!(
+                    "const %w{i}: t2[{out}, {c}, 2, 2] = random(seed = {i}) const %s{i}: f32[{out}] = splat(0.125)
+                     %q{i}, %qs{i} = quantize_act(%{x}) {{over = \"{over}\"}}
+                     %{y} = bit_conv2d(%q{i}, %qs{i}, %w{i}, %s{i}) {{pads = [{pad}, 0, {pad}, 0], act = \"relu\"}}"
+                );
+                (line, [out, h - 1 + 2 * pad, w - 1])
+            }
+            2 if h > 1 && w > 1 => (format!("%{y} = max_pool2d(%{x}) {{kernel = [2, 2]}}"), [c, h - 1, w - 1]),
+            3 => (format!("%{y} = add(%{x}, %{other})"), [c, h, w]),
+            4 => (format!("%{y} = concat(%{x}, %{other}) {{axis = 1}}"), [2 * c, h, w]),
+            5 => (format!("%{y} = transpose(%{x}) {{perm = [0, 1, 3, 2]}}"), [c, w, h]),
+            6 => (format!("const %b{i}: f32[{c}, 1, 1] = random(seed = {i}) %{y} = mul(%{x}, %b{i})"), [c, h, w]),
+            _ => (format!("%{y} = relu(%{x})"), [c, h, w]),
+        };
+        if dims[0] > 40 {
+            continue;
+        }
+        let _ = writeln!(text, "{line}");
+        values.push((y, dims));
+    }
+    let (last, [c, h, w]) = values.last().cloned().expect("there is an input");
+    let k = c * h * w;
+    let _ = write!(
+        text,
+        "%flat = flatten(%{last}) const %w: t2[5, {k}] = random(seed = 1) const %s: f32 = splat(0.25)
+         %q, %qs = quantize_act(%flat) {{over = \"tensor\"}} %y = bit_linear(%q, %qs, %w, %s, _) return %y, %{last} }}"
+    );
+    text
+}
+
+#[test]
+fn random_chains_on_images_equal_the_evaluator() {
+    for seed in 0..60 {
+        check(&random_images(seed), &[0, 1, 3], EXACT);
+    }
+}

@@ -222,6 +222,15 @@ impl Trace for Check<'_> {
                 let acc = accumulate(&q, &w).expect("the types were checked");
                 assert_eq!(step.accumulators.as_deref(), Some(&acc[..]), "accumulators, {}", self.context);
             }
+            (Op::BitConv2d(op), Inst::BitConv2d(_)) if self.exact && op.groups == 1 => {
+                let (q, w) = (input(0).expect("q has a value"), input(2).expect("w is constant"));
+                let (dims, acc) = op.accumulate(&q, &w).expect("the types were checked");
+                let (outputs, pixels) = (dims[1], dims[2] * dims[3]);
+                // Outputs are innermost in the sums of a run and outside the pixels in the evaluator's.
+                let at = |i: usize| (i / (pixels * outputs) * outputs + i % outputs) * pixels + i / outputs % pixels;
+                let acc: Vec<i32> = (0..acc.len()).map(|i| acc[at(i)]).collect();
+                assert_eq!(step.accumulators.as_deref(), Some(&acc[..]), "accumulators, {}", self.context);
+            }
             (Op::QuantizeAct(_), Inst::Quantize(inst)) if self.exact => {
                 let outputs = &self.reference.values[&id];
                 for (buffer, view) in &step.outputs {

@@ -1,6 +1,9 @@
 //! Layers with weights: the first things a network is made of.
 
-use crate::harness::{EXACT, FUNCTION, PRODUCT, check};
+use bitc_ir::random::Random;
+use bitc_ir::text::{PrintOptions, print_with};
+
+use crate::harness::{EXACT, FUNCTION, PRODUCT, check, graph, lowered};
 
 const SIZES: &[usize] = &[0, 1, 2, 7];
 
@@ -22,6 +25,40 @@ fn bit_linear_equals_the_evaluator_for_odd_and_even_sizes() {
     for (k, n) in [(1, 1), (3, 5), (16, 16), (17, 15), (63, 33), (64, 64), (65, 10), (130, 100)] {
         check(&bit_linear(k, n, "", "", "none"), SIZES, EXACT);
         check(&bit_linear(k, n, "", &format!("[{n}]"), "relu"), SIZES, EXACT);
+    }
+}
+
+/// The bytes of `n` random weights without a zero, as hexadecimal digits.
+fn binary(n: usize, seed: u64) -> String {
+    let mut rng = Random::new(seed);
+    (0..n).map(|_| if rng.below(2) == 0 { "01" } else { "ff" }).collect()
+}
+
+#[test]
+fn binary_weights_take_one_bit_and_equal_the_evaluator() {
+    for (k, n) in [(1, 1), (3, 5), (31, 17), (64, 33), (130, 100)] {
+        let text = format!(
+            "graph @g(%x: f32[N, {k}]) {{
+              const %w: t2[{n}, {k}] = hex \"{}\" const %s: f32 = splat(0.5)
+              %q, %qs = quantize_act(%x) %y = bit_linear(%q, %qs, %w, %s, _) return %y }}",
+            binary(n * k, k as u64)
+        );
+        check(&text, SIZES, EXACT);
+        assert_eq!(lowered(&graph(&text)).program.layers[0].layout, "bit1");
+    }
+    for groups in [1, 2] {
+        let text = format!(
+            "graph @g(%x: f32[N, 4, 6, 5]) {{
+              const %w: t2[6, {}, 3, 2] = hex \"{}\" const %s: f32 = splat(0.5)
+              %q, %qs = quantize_act(%x) {{over = \"tensor\"}}
+              %y = bit_conv2d(%q, %qs, %w, %s) {{groups = {groups}, pads = [1, 1, 1, 1]}} return %y }}",
+            4 / groups,
+            binary(6 * 4 / groups * 6, 5)
+        );
+        check(&text, SIZES, EXACT);
+        let graph = graph(&text);
+        let again = bitc::backend::artifact::read_graph(&crate::harness::bytes_of(&lowered(&graph))).unwrap().unwrap();
+        assert_eq!(print_with(&again, &PrintOptions::full()), print_with(&graph, &PrintOptions::full()));
     }
 }
 
@@ -64,7 +101,7 @@ fn a_shared_quantiser_is_computed_once_for_products_and_once_for_others() {
       return %a, %b, %c, %q, %qs
     }";
     check(text, SIZES, EXACT);
-    let lowered = crate::harness::lowered(&crate::harness::graph(text));
+    let lowered = lowered(&graph(text));
     let quantisers = lowered.program.code.iter().filter(|i| i.inst.name() == "quantize").count();
     assert_eq!(quantisers, 2, "one for rows, one for the plain array");
 }
