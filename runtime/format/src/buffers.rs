@@ -87,14 +87,14 @@ impl Buffer {
     }
 }
 
-/// Reads the number of slots and the buffers.
+/// Reads the number of slots, which is at most that of buffers, and the buffers.
 pub(crate) fn read(cursor: &mut Cursor<'_>, n_dims: usize) -> Result<(u32, Vec<Buffer>), FormatError> {
     let at = cursor.clone();
     let n_slots = cursor.u32()?;
-    if u64::from(n_slots) > MAX_BUFFERS {
-        return Err(at.error(ErrorKind::TooMany { what: "slots", max: MAX_BUFFERS, found: n_slots.into() }));
-    }
     let n = cursor.count("buffers", MAX_BUFFERS, 16)?;
+    if index(n_slots) > n {
+        return Err(at.error(ErrorKind::TooMany { what: "slots", max: to_u64(n), found: n_slots.into() }));
+    }
     let mut buffers = Vec::with_capacity(n);
     for _ in 0..n {
         let at = cursor.clone();

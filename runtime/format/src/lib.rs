@@ -44,6 +44,8 @@ pub mod layout;
 mod meta;
 mod ports;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use buffers::{Buffer, BufferId, SlotId};

@@ -146,6 +146,12 @@ impl ArtifactWriter {
         Ok(bytes)
     }
 
+    /// What was collected, for comparison with what is read.
+    #[cfg(test)]
+    pub(crate) fn tables(&self) -> (&Dims, &[Port], &[Port], &[Buffer], &[Const], &[Inst]) {
+        (&self.dims, &self.inputs, &self.outputs, &self.buffers, &self.consts, &self.code)
+    }
+
     /// The bytes, right or wrong.
     pub(crate) fn layout(self) -> Vec<u8> {
         let section = |write: &dyn Fn(&mut Vec<u8>)| {
