@@ -32,15 +32,15 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ArtifactWriter {
-    dims: Dims,
+    pub(crate) dims: Dims,
     dim_ids: BTreeMap<DimExpr, DimId>,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
     n_slots: u32,
-    buffers: Vec<Buffer>,
-    consts: Vec<Const>,
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) consts: Vec<Const>,
     data: Vec<u8>,
-    code: Vec<Inst>,
+    pub(crate) code: Vec<Inst>,
     meta: Option<Meta>,
     ir: Option<Vec<u8>>,
 }
@@ -144,12 +144,6 @@ impl ArtifactWriter {
         let bytes = self.layout();
         Artifact::parse(&bytes)?;
         Ok(bytes)
-    }
-
-    /// What was collected, for comparison with what is read.
-    #[cfg(test)]
-    pub(crate) fn tables(&self) -> (&Dims, &[Port], &[Port], &[Buffer], &[Const], &[Inst]) {
-        (&self.dims, &self.inputs, &self.outputs, &self.buffers, &self.consts, &self.code)
     }
 
     /// The bytes, right or wrong.
