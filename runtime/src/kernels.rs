@@ -7,6 +7,7 @@
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod dense;
 pub(crate) mod elementwise;
+mod float;
 pub(crate) mod math;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod moves;
@@ -26,9 +27,17 @@ use std::sync::OnceLock;
 
 use bitc_format::Layout;
 
+#[cfg(not(feature = "minimal"))]
+pub use dense::Product;
+pub use elementwise::Tile;
+pub use float::FloatKernels;
+#[cfg(not(feature = "minimal"))]
+pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
 pub use quantize::{QuantizeRule, Quantized, Sharing};
+#[cfg(not(feature = "minimal"))]
+pub use window::{Planes, Slide};
 
 use crate::isa::Isa;
 use crate::isa::portable::Portable;
@@ -53,7 +62,7 @@ pub struct BitProduct<'a> {
 }
 
 /// The kernels of one instruction set.
-pub trait Kernels: Sync {
+pub trait Kernels: FloatKernels {
     /// The name of the instruction set, as users choose it.
     fn name(&self) -> &'static str;
 

@@ -4,8 +4,9 @@ use bitc_format::inst::{Conv2d, Matmul, Pool2d};
 
 use crate::RunError;
 use crate::frame::Frame;
-use crate::kernels::window::{self, Slide};
-use crate::kernels::{dense, post};
+use crate::kernels::dense::Product;
+use crate::kernels::post;
+use crate::kernels::window::{self, Planes, Slide};
 
 pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), RunError> {
     frame.fill(inst.y, |frame, y: &mut [f32]| {
@@ -24,11 +25,7 @@ pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), Run
                 rest /= shape[axis];
             }
             let (a, b) = (&a.data[a_at..][..m * k], &b.data[b_at..][..k * n]);
-            if inst.transpose_b {
-                dense::matmul_transposed(y, a, b, k, n)
-            } else {
-                dense::matmul(y, a, b, k, n)
-            }
+            frame.kernels.matmul(Product { a, b, k, n, transposed: inst.transpose_b }, y);
             if let Some(bias) = bias {
                 for y in y.chunks_exact_mut(n) {
                     if let [bias] = *bias {
@@ -77,11 +74,9 @@ pub(crate) fn conv2d(frame: &mut Frame<'_, '_>, inst: &Conv2d) -> Result<(), Run
             let (image, o) = (i / out_channels, i % out_channels);
             y.fill(bias.map_or(0.0, |bias| bias[o]));
             let first = image * x.shape[1] + o / group_size * in_channels;
-            for channel in 0..in_channels {
-                let x = &x.data[(first + channel) * x_plane..][..x_plane];
-                let w = &w.data[(o * in_channels + channel) * w_plane..][..w_plane];
-                window::accumulate(y, x, w, &rows, &columns);
-            }
+            let x = &x.data[first * x_plane..][..in_channels * x_plane];
+            let w = &w.data[o * in_channels * w_plane..][..in_channels * w_plane];
+            frame.kernels.convolve(Planes { x, w, rows, columns }, y);
             post::activate(inst.activation, y);
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::arena;
 use crate::convert;
 use crate::extents::Extents;
 use crate::frame::Frame;
-use crate::kernels::elementwise::{self, TILE, Tile};
+use crate::kernels::elementwise::{TILE, Tile};
 
 /// Bytes for the registers of a program.
 pub(crate) fn map_scratch(inst: &Map) -> usize {
@@ -32,7 +32,7 @@ pub(crate) fn map(frame: &mut Frame<'_, '_>, inst: &Map) -> Result<(), RunError>
             for (register, &x) in registers.iter_mut().zip(&inst.xs) {
                 load(frame, x, shape, start, i == 0, &mut register[..n])?;
             }
-            elementwise::steps(registers, loaded, &inst.steps);
+            frame.kernels.map(registers, loaded, &inst.steps);
             let result = &registers[inst.result as usize][..n];
             if to_bool {
                 y.iter_mut().zip(result).for_each(|(y, &v)| *y = u8::from(v != 0.0));

@@ -61,7 +61,7 @@ pub(crate) fn softmax(frame: &mut Frame<'_, '_>, inst: &Softmax) -> Result<(), R
         let inner: usize = x.shape[axis + 1..].iter().product();
         y.copy_from_slice(x.data);
         if inner == 1 {
-            y.chunks_exact_mut(n).for_each(|row| kernel::softmax(row, inst.log));
+            frame.kernels.softmax(y, n, inst.log);
             return Ok(());
         }
         // Rows along another axis are computed on columns of `y` in place.
@@ -77,9 +77,8 @@ pub(crate) fn layer_norm(frame: &mut Frame<'_, '_>, inst: &LayerNorm) -> Result<
         let x = frame.array::<f32>(inst.x)?;
         let (gamma, beta) = (frame.optional::<f32>(inst.gamma)?, frame.optional::<f32>(inst.beta)?);
         let n = x.shape[inst.axis as usize..].iter().product();
-        for (y, x) in y.chunks_exact_mut(n).zip(x.data.chunks_exact(n)) {
-            kernel::layer_norm(y, x, gamma, beta, inst.eps);
-        }
+        let norm = kernel::Norm { n, centered: true, eps: inst.eps, gamma, beta };
+        frame.kernels.normalize(x.data, norm, y);
         Ok(())
     })
 }
@@ -89,9 +88,8 @@ pub(crate) fn rms_norm(frame: &mut Frame<'_, '_>, inst: &RmsNorm) -> Result<(), 
         let x = frame.array::<f32>(inst.x)?;
         let gamma = frame.optional::<f32>(inst.gamma)?;
         let n = x.shape[inst.axis as usize..].iter().product();
-        for (y, x) in y.chunks_exact_mut(n).zip(x.data.chunks_exact(n)) {
-            kernel::rms_norm(y, x, gamma, inst.eps);
-        }
+        let norm = kernel::Norm { n, centered: false, eps: inst.eps, gamma, beta: None };
+        frame.kernels.normalize(x.data, norm, y);
         Ok(())
     })
 }

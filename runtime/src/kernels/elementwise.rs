@@ -8,10 +8,11 @@ use super::math;
 pub(crate) const TILE: usize = 256;
 
 /// One register.
-pub(crate) type Tile = [f32; TILE];
+pub type Tile = [f32; TILE];
 
 /// Runs the steps on one tile. The first `loaded` registers are filled; every step fills the next one.
-pub(crate) fn steps(registers: &mut [Tile], loaded: usize, steps: &[Step]) {
+#[inline(always)]
+pub(super) fn steps(registers: &mut [Tile], loaded: usize, steps: &[Step]) {
     for (i, step) in steps.iter().enumerate() {
         let (before, rest) = registers.split_at_mut(loaded + i);
         let [a, b, c] = step.args.map(|register| &before[usize::from(register).min(before.len() - 1)]);
@@ -46,6 +47,7 @@ fn truth(condition: bool) -> f32 {
     if condition { 1.0 } else { 0.0 }
 }
 
+#[inline(always)]
 fn apply(op: MapOp, y: &mut Tile, a: &Tile, b: &Tile, c: &Tile) {
     match op {
         MapOp::Neg => unary(y, a, |a| -a),

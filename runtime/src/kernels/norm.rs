@@ -2,8 +2,42 @@
 
 use super::{math, reduce};
 
+/// How rows are normalised.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// Elements of a row, at least 1.
+    pub n: usize,
+    /// Whether the mean is taken away first.
+    pub centered: bool,
+    /// Added to the variance or the mean of squares.
+    pub eps: f32,
+    /// The factors, one per element of a row.
+    pub gamma: Option<&'a [f32]>,
+    /// The summands, one per element of a row.
+    pub beta: Option<&'a [f32]>,
+}
+
+/// Normalises every row of `x` into the same row of `y`.
+#[inline(always)]
+pub(super) fn rows(x: &[f32], norm: Norm<'_>, y: &mut [f32]) {
+    for (y, x) in y.chunks_exact_mut(norm.n).zip(x.chunks_exact(norm.n)) {
+        if norm.centered {
+            layer_norm(y, x, norm.gamma, norm.beta, norm.eps);
+        } else {
+            rms_norm(y, x, norm.gamma, norm.eps);
+        }
+    }
+}
+
+/// Softmax, or its logarithm, of every row of `n` elements in place.
+#[inline(always)]
+pub(super) fn softmax_rows(y: &mut [f32], n: usize, log: bool) {
+    y.chunks_exact_mut(n).for_each(|row| softmax(row, log));
+}
+
 /// Softmax, or its logarithm, of a row in place.
-pub(crate) fn softmax(row: &mut [f32], log: bool) {
+#[inline(always)]
+fn softmax(row: &mut [f32], log: bool) {
     let peak = reduce::max(row);
     if log {
         row.iter_mut().for_each(|v| *v -= peak);
@@ -35,7 +69,8 @@ pub(crate) fn softmax_columns(block: &mut [f32], inner: usize, log: bool) {
 }
 
 /// `y = (x - mean) / sqrt(variance + eps) * gamma + beta`
-pub(crate) fn layer_norm(y: &mut [f32], x: &[f32], gamma: Option<&[f32]>, beta: Option<&[f32]>, eps: f32) {
+#[inline(always)]
+fn layer_norm(y: &mut [f32], x: &[f32], gamma: Option<&[f32]>, beta: Option<&[f32]>, eps: f32) {
     let mean = reduce::sum(x, |v| v) / x.len() as f64;
     let variance = reduce::sum(x, |v| (v - mean) * (v - mean)) / x.len() as f64;
     let factor = 1.0 / (variance + f64::from(eps)).sqrt();
@@ -46,7 +81,8 @@ pub(crate) fn layer_norm(y: &mut [f32], x: &[f32], gamma: Option<&[f32]>, beta: 
 }
 
 /// `y = x / sqrt(mean(x * x) + eps) * gamma`
-pub(crate) fn rms_norm(y: &mut [f32], x: &[f32], gamma: Option<&[f32]>, eps: f32) {
+#[inline(always)]
+fn rms_norm(y: &mut [f32], x: &[f32], gamma: Option<&[f32]>, eps: f32) {
     let mean_square = reduce::sum(x, |v| v * v) / x.len() as f64;
     let factor = 1.0 / (mean_square + f64::from(eps)).sqrt();
     for (y, &x) in y.iter_mut().zip(x) {
@@ -55,6 +91,7 @@ pub(crate) fn rms_norm(y: &mut [f32], x: &[f32], gamma: Option<&[f32]>, eps: f32
     affine(y, gamma, None);
 }
 
+#[inline(always)]
 fn affine(y: &mut [f32], gamma: Option<&[f32]>, beta: Option<&[f32]>) {
     if let Some(gamma) = gamma {
         y.iter_mut().zip(gamma).for_each(|(y, &g)| *y *= g);

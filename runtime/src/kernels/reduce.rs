@@ -20,6 +20,7 @@ pub(crate) fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
 }
 
 /// The largest element, NaN if there is one; minus infinity of nothing.
+#[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
     x.iter().fold(f32::NEG_INFINITY, |m, &v| math::max(m, v))
 }

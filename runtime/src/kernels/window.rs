@@ -6,16 +6,34 @@ use super::math;
 
 /// Size and movement of a window along one axis.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slide {
+pub struct Slide {
     /// Extent of the window, in taps.
-    pub(crate) kernel: usize,
-    pub(crate) stride: usize,
-    pub(crate) pad: usize,
-    pub(crate) pad_end: usize,
-    pub(crate) dilation: usize,
-    /// Size of the input and of the output.
-    pub(crate) input: usize,
-    pub(crate) output: usize,
+    pub kernel: usize,
+    /// Distance of neighbouring windows.
+    pub stride: usize,
+    /// Padding before the input.
+    pub pad: usize,
+    /// Padding after the input.
+    pub pad_end: usize,
+    /// Distance of neighbouring taps.
+    pub dilation: usize,
+    /// Size of the input.
+    pub input: usize,
+    /// Size of the output.
+    pub output: usize,
+}
+
+/// Planes of an image and the kernels that meet them.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes<'a> {
+    /// The planes, one per channel.
+    pub x: &'a [f32],
+    /// The kernels, one per channel.
+    pub w: &'a [f32],
+    /// The movement of the window over rows.
+    pub rows: Slide,
+    /// The movement of the window over columns.
+    pub columns: Slide,
 }
 
 impl Slide {
@@ -44,8 +62,21 @@ impl Slide {
     }
 }
 
+/// Adds the convolution of all planes to `y`.
+#[inline(always)]
+pub(super) fn convolve(p: Planes<'_>, y: &mut [f32]) {
+    let (x_plane, w_plane) = (p.rows.input * p.columns.input, p.rows.kernel * p.columns.kernel);
+    if x_plane == 0 || w_plane == 0 {
+        return;
+    }
+    for (x, w) in p.x.chunks_exact(x_plane).zip(p.w.chunks_exact(w_plane)) {
+        accumulate(y, x, w, &p.rows, &p.columns);
+    }
+}
+
 /// Adds the convolution of one input plane with one kernel plane to an output plane.
-pub(crate) fn accumulate(y: &mut [f32], x: &[f32], w: &[f32], rows: &Slide, columns: &Slide) {
+#[inline(always)]
+fn accumulate(y: &mut [f32], x: &[f32], w: &[f32], rows: &Slide, columns: &Slide) {
     for (tap_y, w) in w.chunks_exact(columns.kernel).enumerate() {
         let (first, end, mut from_y) = rows.outputs_of_tap(tap_y);
         for out_y in first..end {

@@ -1,0 +1,78 @@
+//! The float kernels of an instruction set: plain loops, compiled once for each.
+//!
+//! The order of all additions is fixed and nothing is fused, so these too give the same bits on every instruction set.
+
+use bitc_format::inst::Step;
+
+use super::On;
+use super::elementwise::{self, Tile};
+#[cfg(not(feature = "minimal"))]
+use super::{
+    dense::{self, Product},
+    norm::{self, Norm},
+    window::{self, Planes},
+};
+use crate::isa::Isa;
+
+/// The float kernels of one instruction set.
+pub trait FloatKernels: Sync {
+    /// Runs the steps of a `map` on one tile; the first `loaded` registers are filled.
+    fn map(&self, registers: &mut [Tile], loaded: usize, steps: &[Step]);
+
+    /// `y = a @ b` for one pair of matrices.
+    #[cfg(not(feature = "minimal"))]
+    fn matmul(&self, product: Product<'_>, y: &mut [f32]);
+
+    /// Adds to the plane `y` the convolution of planes with their kernels.
+    #[cfg(not(feature = "minimal"))]
+    fn convolve(&self, planes: Planes<'_>, y: &mut [f32]);
+
+    /// Softmax, or its logarithm, of every row of `n` elements, in place.
+    #[cfg(not(feature = "minimal"))]
+    fn softmax(&self, y: &mut [f32], n: usize, log: bool);
+
+    /// Normalises the rows of `x` into those of `y`.
+    #[cfg(not(feature = "minimal"))]
+    fn normalize(&self, x: &[f32], norm: Norm<'_>, y: &mut [f32]);
+}
+
+impl<I: Isa> FloatKernels for On<I> {
+    fn map(&self, registers: &mut [Tile], loaded: usize, steps: &[Step]) {
+        self.0.vectorize(
+            #[inline(always)]
+            || elementwise::steps(registers, loaded, steps),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn matmul(&self, product: Product<'_>, y: &mut [f32]) {
+        self.0.vectorize(
+            #[inline(always)]
+            || dense::matmul(product, y),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn convolve(&self, planes: Planes<'_>, y: &mut [f32]) {
+        self.0.vectorize(
+            #[inline(always)]
+            || window::convolve(planes, y),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn softmax(&self, y: &mut [f32], n: usize, log: bool) {
+        self.0.vectorize(
+            #[inline(always)]
+            || norm::softmax_rows(y, n, log),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn normalize(&self, x: &[f32], norm: Norm<'_>, y: &mut [f32]) {
+        self.0.vectorize(
+            #[inline(always)]
+            || norm::rows(x, norm, y),
+        );
+    }
+}
