@@ -32,6 +32,9 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
     Ok(())
 }
 
+/// Begins the key of a graph's meta that names the method by which the weights of a source node became ternary.
+const METHOD_OF: &str = "method of ";
+
 /// Ternary weights of a product.
 pub(super) struct Weights<'g> {
     value: ValueId,
@@ -61,7 +64,11 @@ impl<'g> Weights<'g> {
         let constant = consts::pack(choice.layout, shape, &order(self.tensor));
         let constant = constant.ok_or_else(|| cx.unsupported(id, "its weights are too large to pack"))?;
         let packed = cx.add_packed(self.value, || constant);
-        let method = format!("trained, {} since {}", choice.layout.name(), choice.reason);
+        // A pass that made the weights ternary says by which method.
+        let meta = &cx.graph().meta;
+        let method = cx.names(id).iter().find_map(|name| meta.get(&format!("{METHOD_OF}{name}")).cloned());
+        let method = method.unwrap_or_else(|| "trained".to_owned());
+        let method = format!("{method}, {} since {}", choice.layout.name(), choice.reason);
         Ok((packed, LayerInfo { method, layout: choice.layout }))
     }
 }

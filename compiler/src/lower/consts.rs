@@ -2,7 +2,7 @@
 
 use bitc_format::{Artifact, Layout};
 use bitc_ir::text::{Reference, Resolver};
-use bitc_ir::{Blob, DType, Graph, Tensor, TensorType, ValueDef, ValueId};
+use bitc_ir::{Blob, DType, Graph, Node, Op, Tensor, TensorType, ValueDef, ValueId};
 
 use super::cx::const_type;
 use super::{Const, ConstData};
@@ -15,6 +15,13 @@ pub(super) fn fold(graph: &Graph) -> Graph {
     let mut graph = graph.clone();
     for id in graph.live_order().unwrap_or_default() {
         let node = graph.node(id);
+        if let Some(sizes) = known_sizes(&graph, node) {
+            let (old, new) = (node.outputs[0], graph.add_const("", sizes));
+            if graph.replace_uses(old, new).is_ok() {
+                graph.take_name(old, new);
+            }
+            continue;
+        }
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(|v| v.and_then(|v| graph.constant(v))).collect();
         let constant = node.inputs.iter().zip(&inputs).all(|(v, t)| v.is_some() == t.is_some());
         if !constant || inputs.iter().all(Option::is_none) {
@@ -32,6 +39,14 @@ pub(super) fn fold(graph: &Graph) -> Graph {
     }
     graph.compact();
     graph
+}
+
+/// What a `shape` gives where no symbol is in it.
+fn known_sizes(graph: &Graph, node: &Node) -> Option<Tensor> {
+    let Op::ShapeOf(op) = &node.op else { return None };
+    let dims = graph.ty(node.inputs.first().copied().flatten()?).shape.0.get(op.start..op.end)?;
+    let sizes: Option<Vec<i64>> = dims.iter().map(|d| d.as_const().and_then(|n| i64::try_from(n).ok())).collect();
+    sizes.map(|sizes| Tensor::new(&[sizes.len()], &sizes))
 }
 
 /// The values of a ternary tensor, or of another one whose elements are single bytes.

@@ -351,16 +351,9 @@ impl<'g> Cx<'g> {
             Some(id) => self.groups.members(id).to_vec(),
             None => Vec::new(),
         };
-        let mut origin = bitc_ir::Origin::default();
-        for &member in members.iter().chain(&self.current) {
-            let node = self.graph.node(member);
-            origin.merge(&node.origin);
-            if node.origin.names().is_empty() {
-                let names = node.outputs.iter().map(|&v| &self.graph.value(v).name).filter(|n| !n.is_empty());
-                origin.merge(&names.take(1).cloned().collect());
-            }
-        }
-        let origin = origin.names().to_vec();
+        let members = if members.is_empty() { self.current.into_iter().collect() } else { members };
+        let names = members.into_iter().flat_map(|member| self.names(member));
+        let origin = names.collect::<bitc_ir::Origin>().names().to_vec();
         self.program.code.push(Instruction { inst: inst.into(), node: self.current, origin });
     }
 
@@ -369,8 +362,7 @@ impl<'g> Cx<'g> {
         let Some(tensor) = self.graph.constant(weights) else { return };
         let node = self.graph.node(id);
         let y = node.outputs.first().copied();
-        let name = node.origin.names().first().cloned();
-        let name = name.or_else(|| y.map(|y| self.graph.value(y).name.clone())).unwrap_or_default();
+        let name = self.layer_name(id, weights);
         let size = tensor.dtype().size_bytes();
         let zeros = tensor.bytes().chunks_exact(size).filter(|e| e.iter().all(|&b| b == 0)).count();
         let weights = tensor.numel() as u64;
@@ -387,6 +379,25 @@ impl<'g> Cx<'g> {
             packed_bytes,
             macs: y.and_then(|y| self.per_sample(y)).and_then(|n| n.checked_mul(inner)).unwrap_or(0),
         });
+    }
+
+    /// The source node that a layer is called after: the one whose name its weights begin with, since fused nodes have
+    /// the names of all that they stand for.
+    fn layer_name(&self, id: NodeId, weights: ValueId) -> String {
+        let names = self.names(id);
+        let weights = self.graph.value(weights).name.as_str();
+        let owner = names.iter().filter(|n| weights.starts_with(n.as_str())).max_by_key(|n| n.len());
+        owner.or(names.first()).cloned().unwrap_or_default()
+    }
+
+    /// The names of the source nodes that a node stands for; the name of its value if there are none.
+    pub(super) fn names(&self, id: NodeId) -> Vec<String> {
+        let node = self.graph.node(id);
+        if !node.origin.names().is_empty() {
+            return node.origin.names().to_vec();
+        }
+        let value = node.outputs.iter().map(|&v| &self.graph.value(v).name).find(|n| !n.is_empty());
+        value.cloned().into_iter().collect()
     }
 
     /// The number of elements of a value that belong to one sample, where that is a number.

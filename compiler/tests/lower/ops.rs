@@ -212,6 +212,15 @@ fn dimensions_may_be_polynomials_with_quotients() {
 }
 
 #[test]
+fn fixed_sizes_are_constants() {
+    check(
+        "graph @g(%x: f32[N, 4, 3]) { %s = shape(%x) {start = 1, end = 3} %y = neg(%x) return %s, %y }",
+        SIZES,
+        EXACT,
+    );
+}
+
+#[test]
 fn outputs_may_be_inputs_constants_and_each_other() {
     check(
         "graph @g(%x: f32[N, 4], %u: u8[N]) {

@@ -106,6 +106,19 @@ fn the_layer_table_counts_weights_zeros_and_products() {
 }
 
 #[test]
+fn a_layer_is_called_after_its_weights_and_tells_its_method() {
+    let text = "graph @g(%x: f32[N, 20]) {
+      meta \"method of fc1\" = \"absmean\"
+      const %fc1.weight: t2[3, 20] = random(seed = 1) const %s: f32 = splat(0.5)
+      %q, %qs = quantize_act(%x) %y = bit_linear(%q, %qs, %fc1.weight, %s, _) : f32[N, 3] from \"act\", \"fc1\"
+      return %y }";
+    let lowered = lowered(&graph(text));
+    let layer = &lowered.program.layers[0];
+    assert_eq!(layer.name, "fc1");
+    assert!(layer.method.starts_with("absmean, trit2 since"), "{}", layer.method);
+}
+
+#[test]
 fn the_same_graph_gives_the_same_bytes() {
     let mut rng = Random::new(11);
     let first = bytes_of(&lowered(&graph(NET)));
