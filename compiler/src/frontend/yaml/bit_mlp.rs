@@ -24,7 +24,7 @@ pub(super) fn read(fields: &mut Fields<'_>, faults: &Faults) -> Model {
     let hidden = fields.size("hidden_dim", 1).unwrap_or(128);
     let out_channels = fields.size("out_channels", 1).unwrap_or(10);
     let dropout = fields.positive("dropout").unwrap_or(0.0);
-    let quant = Quant::read(fields.node("quant"), faults);
+    let quant = Quant::read(fields.node("quant"), false, faults);
     let weights = read_weights(fields, faults);
     if n_layers > LAYERS_LIMIT {
         let d = Diagnostic::wrong_input("the model has too many layers");

@@ -182,7 +182,7 @@ fn read_kind(name: &str, fields: &mut Fields<'_>, key: &str, faults: &Faults) ->
             let inputs = fields.size("in", 1);
             let outputs = fields.required_size("out");
             let bias = read_bias(fields);
-            let quant = (name == "bit_linear").then(|| Quant::read(fields.node("quant"), faults));
+            let quant = (name == "bit_linear").then(|| Quant::read(fields.node("quant"), false, faults));
             Kind::Dense(Dense { inputs, outputs, bias, quant, norm: false })
         }
         "bitnet_layer" => {
@@ -203,7 +203,7 @@ fn read_kind(name: &str, fields: &mut Fields<'_>, key: &str, faults: &Faults) ->
             let window = read_window(fields, [1, 1]);
             let groups = fields.size("groups", 1).unwrap_or(1);
             let bias = read_bias(fields);
-            let quant = (name == "bit_conv2d").then(|| Quant::read(fields.node("quant"), faults));
+            let quant = (name == "bit_conv2d").then(|| Quant::read(fields.node("quant"), true, faults));
             Kind::Conv(Conv { outputs, kernel, window, groups, bias, quant })
         }
         "relu" => Kind::Unary(UnaryKind::Relu),

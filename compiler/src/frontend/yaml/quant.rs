@@ -96,8 +96,8 @@ impl Quant {
         QuantizeAct { over: self.conv_over, ..self.activations.clone() }
     }
 
-    /// Reads the map; without one the default of BitLab holds.
-    pub(super) fn read(node: Option<&Node>, faults: &Faults) -> Self {
+    /// Reads the map of a convolution or another layer; without one the default of BitLab holds.
+    pub(super) fn read(node: Option<&Node>, conv: bool, faults: &Faults) -> Self {
         let Some(node) = node else { return Self::bitlab() };
         let mut fields = Fields::of(node, "`quant`", faults);
         let words =
@@ -105,8 +105,9 @@ impl Quant {
         let semantics = fields.choice("semantics", &words).unwrap_or(Semantics::Bitlab);
         let granularities = [("per_tensor", Granularity::Tensor), ("per_channel", Granularity::Channel)];
         let weights = fields.choice("weight_granularity", &granularities).unwrap_or(Granularity::Tensor);
-        let granularities = [granularities[0], granularities[1], ("per_sample", Granularity::Sample)];
-        let activations = fields.choice("activation_granularity", &granularities).unwrap_or(Granularity::Tensor);
+        let with_sample = [granularities[0], granularities[1], ("per_sample", Granularity::Sample)];
+        let allowed = if conv { &with_sample[..] } else { &granularities };
+        let activations = fields.choice("activation_granularity", allowed).unwrap_or(Granularity::Tensor);
         let default = semantics != Semantics::Bitlab;
         let dtype_place = fields.node("activation_dtype").map(|n| n.place);
         let int8 = fields.choice("activation_dtype", &[("float32", false), ("int8", true)]).unwrap_or(default);
@@ -129,7 +130,7 @@ mod tests {
     fn read(text: &str) -> (Quant, Vec<Diagnostic>) {
         let faults = Faults::default();
         let node = document::parse(text.as_bytes()).unwrap();
-        (Quant::read(Some(&node), &faults), faults.into_inner())
+        (Quant::read(Some(&node), true, &faults), faults.into_inner())
     }
 
     #[test]

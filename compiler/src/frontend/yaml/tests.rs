@@ -374,6 +374,8 @@ fn documents_that_are_no_model_are_refused() {
     assert!(fault("model: bit_mlp\nweights: {seed: 3}").contains("`weights` needs the key `random`"));
     assert!(fault("model: bit_mlp\nn_layers: 9999999\nweights: {random: 1}").contains("too many layers"));
     assert!(fault("model: bit_mlp\nn_layers: 1.5\nweights: {random: 1}").contains("m.yaml:2:11: `n_layers`"));
+    let sample = "model: bit_mlp\nquant: {activation_granularity: per_sample}\nweights: {random: 1}";
+    assert!(fault(sample).contains("expected: per_tensor or per_channel"));
     assert!(fault("model: &a bit_mlp").contains("anchors"));
 }
 
@@ -459,4 +461,12 @@ fn a_network_of_every_layer_computes_what_torch_computes() {
     // Sums are in f64 here and in f32 there; one step of any quantiser would show as more.
     let worst = y.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(y.len() == 40 && worst < 1e-5, "{worst}");
+}
+
+#[test]
+fn the_schema_names_every_layer_and_model() {
+    let text = include_str!("../../../../configs/models/README.md");
+    for name in layer::NAMES.into_iter().chain(MODELS) {
+        assert!(text.contains(&format!("`{name}`")) || text.contains(&format!(": {name}`")), "{name}");
+    }
 }
