@@ -11,6 +11,7 @@ pub mod graph;
 pub mod netlist;
 pub mod ops;
 pub mod random;
+pub mod shape_value;
 pub mod tensor;
 pub mod text;
 pub mod types;

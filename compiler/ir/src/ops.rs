@@ -289,6 +289,11 @@ ops! {
     lut::Lut,
     logic_net::LogicNet,
     group_sum::GroupSum,
+    iota::Iota,
+    pad::Pad,
+    cumulate::Cumulate,
+    top_k::TopK,
+    einsum::Einsum,
     custom::Custom,
 }
 

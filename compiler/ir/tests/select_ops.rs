@@ -132,3 +132,63 @@ fn shape_gives_the_sizes_of_axes() {
     let y = run(&format!("{X} %y = shape(%x) {{start = 0, end = 2}} return %y"));
     assert_eq!(y, Tensor::new(&[2], &[2i64, 3]));
 }
+
+#[test]
+fn iota_counts() {
+    assert_eq!(run("%y = iota() {count = [3]} return %y"), Tensor::new(&[3], &[0i64, 1, 2]));
+}
+
+#[test]
+fn pad_fills_mirrors_and_repeats() {
+    let x = "const %x: i32[4] = dense [1, 2, 3, 4] const %v: i32 = dense [9]";
+    let pad =
+        |attrs: &str, args: &str| run(&format!("{x} %y = pad({args}) {{{attrs}}} return %y")).to_vec::<i32>().unwrap();
+    assert_eq!(pad("pads = [1, 2]", "%x, %v"), [9, 1, 2, 3, 4, 9, 9]);
+    assert_eq!(pad("pads = [1, 0]", "%x"), [0, 1, 2, 3, 4]);
+    assert_eq!(pad("pads = [2, 2], mode = \"reflect\"", "%x"), [3, 2, 1, 2, 3, 4, 3, 2]);
+    assert_eq!(pad("pads = [2, 1], mode = \"edge\"", "%x"), [1, 1, 1, 2, 3, 4, 4]);
+    assert_eq!(pad("pads = [1, 2], mode = \"wrap\"", "%x"), [4, 1, 2, 3, 4, 1, 2]);
+}
+
+#[test]
+fn cumulation_runs_both_ways() {
+    let x = "const %x: i32[3] = dense [2, 3, 4]";
+    let all = |name: &str, attrs: &str| {
+        run(&format!("{x} %y = {name}(%x) {{axis = 0{attrs}}} return %y")).to_vec::<i32>().unwrap()
+    };
+    assert_eq!(all("cumsum", ""), [2, 5, 9]);
+    assert_eq!(all("cumsum", ", exclusive = true"), [0, 2, 5]);
+    assert_eq!(all("cumsum", ", reverse = true"), [9, 7, 4]);
+    assert_eq!(all("cumprod", ", exclusive = true, reverse = true"), [12, 4, 1]);
+}
+
+#[test]
+fn top_k_sorts_and_names_positions() {
+    let x = "const %x: f32[5] = dense [1.0, 3.0, 2.0, 3.0, 0.0]";
+    let y = run(&format!("{x} %v, %i = top_k(%x) {{k = 3}} return %i"));
+    assert_eq!(y, Tensor::new(&[3], &[1i64, 3, 2]));
+    let y = run(&format!("{x} %v, %i = top_k(%x) {{k = 2, largest = false}} return %v"));
+    assert_eq!(y, Tensor::new(&[2], &[0.0f32, 1.0]));
+}
+
+#[test]
+fn einsum_follows_its_equation() {
+    let ab = "const %a: i32[2, 2] = dense [1, 2, 3, 4] const %b: i32[2, 2] = dense [5, 6, 7, 8]";
+    let all =
+        |equation: &str, args: &str| run(&format!("{ab} %y = einsum({args}) {{equation = \"{equation}\"}} return %y"));
+    assert_eq!(all("ij,jk->ik", "%a, %b"), ints(&[2, 2], &[19, 22, 43, 50]));
+    assert_eq!(all("ij,jk", "%a, %b"), ints(&[2, 2], &[19, 22, 43, 50]));
+    assert_eq!(all("ii->i", "%a"), ints(&[2], &[1, 4]));
+    assert_eq!(all("ij->", "%a"), ints(&[], &[10]));
+    assert_eq!(all("...i,...i->...", "%a, %b"), ints(&[2], &[17, 53]));
+    assert_eq!(all("ij->ji", "%a"), ints(&[2, 2], &[1, 3, 2, 4]));
+    let fault = refused(&format!("{ab} %y = einsum(%a, %b) {{equation = \"ij,jkl->ik\"}} return %y"));
+    assert!(fault.contains("inputs that fit"), "{fault}");
+}
+
+#[test]
+fn remainders_follow_a_sign() {
+    let ab = "const %a: i32[2] = dense [-7, 7] const %b: i32[2] = dense [3, -3]";
+    assert_eq!(run(&format!("{ab} %y = mod(%a, %b) return %y")), ints(&[2], &[2, -2]));
+    assert_eq!(run(&format!("{ab} %y = rem(%a, %b) return %y")), ints(&[2], &[-1, 1]));
+}
