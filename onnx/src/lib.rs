@@ -6,8 +6,10 @@
 
 pub mod error;
 pub mod external;
+mod functions;
 pub mod import;
 pub mod limits;
+pub mod op_map;
 pub mod proto;
 
 pub use error::{Cause, Fault, ImportError, NodePlace};

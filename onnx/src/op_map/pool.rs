@@ -1,0 +1,234 @@
+//! Pools, and the geometry of windows that convolutions share with them.
+
+use bitc_ir::ops::{Reduce, reduce::ReduceKind};
+use bitc_ir::{Attr, Dim, ValueId};
+
+use super::Rule::With;
+use super::elementwise::with_scalar;
+use super::product::AttrList;
+use super::{Entry, std};
+use crate::error::Cause;
+use crate::import::attrs::{invalid, required};
+use crate::import::node::{NodeCx, Outputs, unsupported};
+
+pub(super) const TABLE: &[Entry] = &[
+    std("MaxPool", With(max_pool)),
+    std("AveragePool", With(average_pool)),
+    std("LpPool", With(lp_pool)),
+    std("GlobalAveragePool", With(|cx| global(cx, ReduceKind::Mean))),
+    std("GlobalMaxPool", With(|cx| global(cx, ReduceKind::Max))),
+    std("GlobalLpPool", With(global_lp)),
+];
+
+/// Padding chosen by the output size.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum AutoPad {
+    /// Half on each side, the odd one at the end.
+    SameUpper,
+    /// Half on each side, the odd one at the beginning.
+    SameLower,
+    /// None.
+    Valid,
+}
+
+/// Reads `auto_pad`; `None` where padding is explicit.
+fn auto_pad(cx: &mut NodeCx<'_, '_>) -> Result<Option<AutoPad>, Cause> {
+    match cx.attrs.str_or("auto_pad", "NOTSET")? {
+        "NOTSET" | "" => Ok(None),
+        "SAME_UPPER" => Ok(Some(AutoPad::SameUpper)),
+        "SAME_LOWER" => Ok(Some(AutoPad::SameLower)),
+        "VALID" => Ok(Some(AutoPad::Valid)),
+        other => Err(invalid("auto_pad", "`NOTSET`, `SAME_UPPER`, `SAME_LOWER` or `VALID`", other)),
+    }
+}
+
+/// Where a window goes over the axes behind the first two.
+#[derive(Debug)]
+pub(super) struct Spatial {
+    /// The number of spatial axes of the node, 1 or 2.
+    rank: usize,
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    /// Beginnings of all axes, then ends.
+    pads: Vec<usize>,
+}
+
+impl Spatial {
+    /// Reads the attributes of a window over `x`. An empty kernel is read from `kernel_shape`.
+    pub(super) fn read(cx: &mut NodeCx<'_, '_>, x: ValueId, weights: &[usize]) -> Result<Self, Cause> {
+        let rank = cx.rank(x).saturating_sub(2);
+        if cx.rank(x) < 3 || rank > 2 {
+            return Err(unsupported(format!("{} over {rank} spatial axes", cx.op)));
+        }
+        let stated = cx.attrs.ints("kernel_shape")?;
+        let kernel = match stated {
+            Some(shape) => sizes("kernel_shape", shape, rank)?,
+            None if weights.len() == rank => weights.to_vec(),
+            None => return Err(required::<()>("kernel_shape", None).err().unwrap_or_else(|| unsupported("no kernel"))),
+        };
+        if !weights.is_empty() && kernel != weights {
+            return Err(invalid("kernel_shape", &format!("{weights:?} as in the weights"), format!("{kernel:?}")));
+        }
+        let strides = cx.attrs.ints("strides")?.map_or(Ok(vec![1; rank]), |s| sizes("strides", s, rank))?;
+        let dilations = cx.attrs.ints("dilations")?.map_or(Ok(vec![1; rank]), |s| sizes("dilations", s, rank))?;
+        let explicit = cx.attrs.ints("pads")?;
+        let auto = auto_pad(cx)?;
+        let pads = match explicit.filter(|_| auto.is_none()) {
+            Some(pads) => explicit_pads(pads, rank)?,
+            None => vec![0; 2 * rank],
+        };
+        let mut spatial = Self { rank, kernel, strides, dilations, pads };
+        spatial.resolve(auto, &cx.dims(x))?;
+        Ok(spatial)
+    }
+
+    /// Chooses the padding that `auto_pad` asks for.
+    fn resolve(&mut self, auto: Option<AutoPad>, dims: &[Dim]) -> Result<(), Cause> {
+        let Some(auto) = auto.filter(|&a| a != AutoPad::Valid) else { return Ok(()) };
+        for axis in 0..self.rank {
+            let size = dims.get(axis + 2).and_then(Dim::as_const);
+            let span = (self.kernel[axis].saturating_sub(1)).saturating_mul(self.dilations[axis]).saturating_add(1);
+            let total = match size {
+                Some(size) => {
+                    let steps = size.div_ceil(self.strides[axis]).saturating_sub(1);
+                    steps.saturating_mul(self.strides[axis]).saturating_add(span).saturating_sub(size)
+                }
+                // With steps of one the padding does not depend on the size.
+                None if self.strides[axis] == 1 => span - 1,
+                None => return Err(unsupported("`auto_pad` over a symbolic dimension")),
+            };
+            let (small, large) = (total / 2, total - total / 2);
+            let (begin, end) = if auto == AutoPad::SameUpper { (small, large) } else { (large, small) };
+            (self.pads[axis], self.pads[axis + self.rank]) = (begin, end);
+        }
+        Ok(())
+    }
+
+    /// The attributes `strides`, `pads` and `dilations` of the two-dimensional operations.
+    pub(super) fn window_attrs(&self) -> Result<AttrList, Cause> {
+        let two = |v: &[usize], fill: i64| -> Attr { Attr::Ints(self.two(v, fill)) };
+        let pads = [self.two(&self.pads[..self.rank], 0), self.two(&self.pads[self.rank..], 0)].concat();
+        Ok(vec![("strides", two(&self.strides, 1)), ("dilations", two(&self.dilations, 1)), ("pads", Attr::Ints(pads))])
+    }
+
+    /// Numbers of one or two axes as those of two.
+    fn two(&self, v: &[usize], fill: i64) -> Vec<i64> {
+        let v = v.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX));
+        if self.rank == 1 { std::iter::once(fill).chain(v).collect() } else { v.collect() }
+    }
+
+    /// A tensor with one spatial axis as one with two, the first of size one.
+    pub(super) fn widen(&self, cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
+        if self.rank != 1 || cx.rank(x) != 3 {
+            return Ok(x);
+        }
+        let mut dims = cx.dims(x);
+        dims.insert(2, Dim::from(1));
+        cx.reshape(x, dims)
+    }
+
+    /// Undoes `widen`.
+    pub(super) fn narrow(&self, cx: &mut NodeCx<'_, '_>, y: ValueId) -> Result<ValueId, Cause> {
+        if self.rank != 1 || cx.rank(y) != 4 {
+            return Ok(y);
+        }
+        let mut dims = cx.dims(y);
+        dims.remove(2);
+        cx.reshape(y, dims)
+    }
+}
+
+/// Padding at the beginnings and ends of all axes.
+fn explicit_pads(list: &[i64], rank: usize) -> Result<Vec<usize>, Cause> {
+    if list.iter().any(|&p| p < 0) {
+        return Err(unsupported(format!("negative padding {list:?}")));
+    }
+    let found: Vec<usize> = list.iter().filter_map(|&p| usize::try_from(p).ok()).collect();
+    if found.len() != 2 * rank {
+        return Err(invalid("pads", &format!("{} numbers", 2 * rank), format!("{list:?}")));
+    }
+    Ok(found)
+}
+
+/// As many positive sizes as there are axes.
+fn sizes(name: &'static str, list: &[i64], rank: usize) -> Result<Vec<usize>, Cause> {
+    let found: Vec<usize> = list.iter().filter_map(|&n| usize::try_from(n).ok().filter(|&n| n > 0)).collect();
+    if found.len() != rank || list.len() != rank {
+        return Err(invalid(name, &format!("{rank} positive numbers"), format!("{list:?}")));
+    }
+    Ok(found)
+}
+
+fn pool(cx: &mut NodeCx<'_, '_>, name: &str, x: ValueId, extra: AttrList) -> Result<(ValueId, usize), Cause> {
+    let ceil = cx.attrs.flag("ceil_mode", false)?;
+    let spatial = Spatial::read(cx, x, &[])?;
+    let mut attrs = spatial.window_attrs()?;
+    attrs.push(("kernel", Attr::Ints(spatial.two(&spatial.kernel, 1))));
+    attrs.push(("ceil", ceil.into()));
+    attrs.extend(extra);
+    let wide = spatial.widen(cx, x)?;
+    let y = cx.named(name, attrs, &[wide])?;
+    let count = spatial.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k));
+    Ok((spatial.narrow(cx, y)?, count))
+}
+
+fn max_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(1, 1)?;
+    if cx.wants(1) {
+        return Err(unsupported("the output `Indices` of MaxPool"));
+    }
+    cx.attrs.ignore(&["storage_order"]);
+    let x = cx.input(0)?;
+    let dtype = cx.dtype(x);
+    let wide = cx.cast(x, bitc_ir::DType::F32)?;
+    let (y, _) = pool(cx, "max_pool2d", wide, Vec::new())?;
+    Ok(vec![cx.cast(y, dtype)?])
+}
+
+fn average_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(1, 1)?;
+    let counts = cx.attrs.flag("count_include_pad", false)?;
+    let x = cx.input(0)?;
+    let (y, _) = pool(cx, "avg_pool2d", x, vec![("count_padding", counts.into())])?;
+    Ok(vec![y])
+}
+
+/// The p-th root of the sum of p-th powers under each window: the mean times the size of the window.
+fn lp_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(1, 1)?;
+    let p = f64::from(cx.attrs.int_or("p", 2)? as i32);
+    let x = cx.input(0)?;
+    let powers = powers(cx, x, p)?;
+    let (mean, count) = pool(cx, "avg_pool2d", powers, vec![("count_padding", true.into())])?;
+    let sum = with_scalar(cx, "mul", mean, count as f64)?;
+    Ok(vec![with_scalar(cx, "pow", sum, 1.0 / p)?])
+}
+
+fn powers(cx: &mut NodeCx<'_, '_>, x: ValueId, p: f64) -> Result<ValueId, Cause> {
+    let magnitude = cx.simple("abs", &[x])?;
+    with_scalar(cx, "pow", magnitude, p)
+}
+
+fn over_space(cx: &mut NodeCx<'_, '_>, kind: ReduceKind, x: ValueId) -> Result<ValueId, Cause> {
+    let axes: Vec<i64> = (2..cx.rank(x) as i64).collect();
+    if axes.is_empty() {
+        return Err(Cause::Type(format!("expected a tensor of rank 3 or more, found {}", cx.ty(x))));
+    }
+    cx.add(Reduce { kind, axes, keep: true }, &[x])
+}
+
+fn global(cx: &mut NodeCx<'_, '_>, kind: ReduceKind) -> Outputs {
+    cx.arity(1, 1)?;
+    let x = cx.input(0)?;
+    Ok(vec![over_space(cx, kind, x)?])
+}
+
+fn global_lp(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(1, 1)?;
+    let p = f64::from(cx.attrs.int_or("p", 2)? as i32);
+    let x = cx.input(0)?;
+    let powers = powers(cx, x, p)?;
+    let sum = over_space(cx, ReduceKind::Sum, powers)?;
+    Ok(vec![with_scalar(cx, "pow", sum, 1.0 / p)?])
+}
