@@ -260,6 +260,7 @@ ops! {
     bit_conv2d::BitConv2d,
     unary::Unary,
     binary::Binary,
+    remainder::Remainder,
     compare::Compare,
     logic::Logic,
     clip::Clip,

@@ -46,8 +46,6 @@ binary! {
     Div "div" "y = a / b; integers round toward zero." |a, b| a / b, |a, b| a.checked_div(b);
     Max "max" "y = the larger of a and b; NaN wins." |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }, |a, b| Some(a.max(b));
     Min "min" "y = the smaller of a and b; NaN wins." |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }, |a, b| Some(a.min(b));
-    Mod "mod" "y = the remainder of a / b with the sign of b." |a, b| a - (a / b).floor() * b, |a, b| a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r });
-    Rem "rem" "y = the remainder of a / b with the sign of a." |a, b| a % b, |a, b| a.checked_rem(b);
     Pow "pow" "y = a to the power of b." f64::powf, |a, b| u32::try_from(b).ok().map(|b| a.wrapping_pow(b));
 }
 
