@@ -41,6 +41,7 @@ mod dtype;
 mod error;
 pub mod inst;
 pub mod layout;
+pub mod logic;
 mod meta;
 mod ports;
 mod read;
