@@ -1,19 +1,22 @@
 //! Optimising logic networks without changing what they compute, and laying them out for the runtime.
 //!
 //! Each step is a function from netlist to netlist: `fold` (constants, wires, inverters, duplicates, unread inputs,
-//! dead nodes), `decompose` (wide tables into tables of three inputs) and `map` (fewer tables of three inputs).
-//! Steps are checked by `bitc_ir::netlist::compare`.
+//! dead nodes), `decompose` (wide tables into tables of three inputs) and `map` (fewer tables of three inputs). `schedule`
+//! puts the result in an order and into slots. Steps are checked by `bitc_ir::netlist::compare`.
 
 mod builder;
 mod decompose;
 mod fold;
 mod map;
+mod order;
+mod schedule;
 mod sweep;
 mod truth;
 
 pub use builder::Folded;
 pub use decompose::SplitLimits;
 pub use fold::InputFact;
+pub use schedule::{Head, Op, Schedule, schedule};
 
 use bitc_ir::netlist::{self, Mismatch, Netlist, Stats};
 

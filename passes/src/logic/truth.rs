@@ -68,6 +68,15 @@ pub(crate) fn compose(table: u64, inputs: &[u64]) -> u64 {
     }
 }
 
+/// The smallest of the tables that differ from a table of three inputs by their order only.
+pub(crate) fn canonical_of_three(table: u8) -> u8 {
+    let swaps: [&[(usize, usize)]; 6] = [&[], &[(0, 1)], &[(0, 2)], &[(1, 2)], &[(0, 1), (0, 2)], &[(0, 1), (1, 2)]];
+    let permuted = swaps
+        .iter()
+        .map(|swaps| swaps.iter().fold(repeat(u64::from(table), 3), |table, &(i, j)| swap_inputs(table, i, j)) as u8);
+    permuted.min().unwrap_or(table)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +110,15 @@ mod tests {
             let want = !(VARIABLES[3] ^ VARIABLES[1]) | VARIABLES[0] & VARIABLES[5];
             assert_eq!(compose(repeat(0b1101, 2), &inputs), want);
         }
+    }
+
+    #[test]
+    fn eighty_tables_of_three_differ_by_more_than_order() {
+        let mut all: Vec<u8> = (0..=255).map(canonical_of_three).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 80);
+        assert_eq!(canonical_of_three(0xd8), canonical_of_three(0xe4), "a multiplexer by its first or last input");
     }
 
     #[test]
