@@ -1,5 +1,2 @@
-//! The command line of bitc: see the library's `cli` module.
-
-fn main() -> std::process::ExitCode {
-    bitc::cli::main(std::env::args_os())
-}
+//! The command line.
+fn main() {}

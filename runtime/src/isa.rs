@@ -11,6 +11,7 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
 pub(crate) mod avx512;
+pub(crate) mod bits;
 pub(crate) mod portable;
 
 use bitc_format::Layout;

@@ -8,6 +8,7 @@
 pub(crate) mod dense;
 pub(crate) mod elementwise;
 mod float;
+pub(crate) mod logic;
 pub(crate) mod math;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod moves;
@@ -26,11 +27,13 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use bitc_format::Layout;
+use bitc_format::logic::Program;
 
 #[cfg(not(feature = "minimal"))]
 pub use dense::Product;
 pub use elementwise::Tile;
 pub use float::FloatKernels;
+pub use logic::{Cut, LogicInput, LogicOutput, logic_scratch_words};
 #[cfg(not(feature = "minimal"))]
 pub use norm::Norm;
 pub use post::Post;
@@ -39,7 +42,7 @@ pub use quantize::{QuantizeRule, Quantized, Sharing};
 #[cfg(not(feature = "minimal"))]
 pub use window::{Planes, Slide};
 
-use crate::isa::Isa;
+use crate::isa::bits::Samples;
 use crate::isa::portable::Portable;
 
 /// The product of quantised rows ("tokens") with packed weights.
@@ -94,6 +97,20 @@ pub trait Kernels: FloatKernels {
 
     /// For benchmarks: does what `probe` says and returns the number of products or bytes.
     fn probe(&self, probe: Probe<'_>) -> u64;
+
+    /// Runs a logic program over rows. `scratch` has [`logic_scratch_words`], best aligned to 64 bytes; what is in it
+    /// does not matter.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn logic(
+        &self,
+        program: &Program,
+        input: LogicInput<'_>,
+        output: LogicOutput<'_>,
+        n_rows: usize,
+        scratch: &mut [u64],
+    );
 }
 
 impl fmt::Debug for dyn Kernels {
@@ -105,7 +122,7 @@ impl fmt::Debug for dyn Kernels {
 /// The kernels as written for an instruction set.
 struct On<I>(I);
 
-impl<I: Isa> Kernels for On<I> {
+impl<I: Samples> Kernels for On<I> {
     fn name(&self) -> &'static str {
         I::NAME
     }
@@ -155,6 +172,21 @@ impl<I: Isa> Kernels for On<I> {
                 bytes.len() as u64
             }
         }
+    }
+
+    fn logic(
+        &self,
+        program: &Program,
+        input: LogicInput<'_>,
+        output: LogicOutput<'_>,
+        n_rows: usize,
+        scratch: &mut [u64],
+    ) {
+        let isa = self.0;
+        isa.vectorize(
+            #[inline(always)]
+            || logic::logic(isa, program, input, output, n_rows, scratch),
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use crate::weights::{self, StateDict};
 
 mod bit_mlp;
 mod build;
-pub(crate) mod document;
+mod document;
 mod fields;
 mod layer;
 mod parameters;

@@ -1,0 +1,215 @@
+//! Running a logic program over slots.
+//!
+//! The table of a gate is a constant of its loop, so that it is one instruction where the instruction set has one; a run
+//! of gates therefore costs one jump, and nothing per gate but loads, the gate and a store. Tables of more inputs come
+//! as data: the sixteen functions of the first two inputs are laid out in a small array, the table picks eight or
+//! sixteen of them, and multiplexers on the other inputs reduce those to one.
+//!
+//! Where a closure would do, macros stand: a closure is compiled without the instructions of its surroundings until it
+//! is inlined, and the methods of an instruction set cannot be inlined into it before that.
+
+use bitc_format::logic::{Program, Run, halves, lut_words, quarters};
+
+use crate::isa::bits::Bits;
+
+/// Bit planes that counting keeps in registers; a group has at least these.
+pub(super) const PLANES_IN_REGISTERS: usize = 4;
+/// Sources counted at once.
+const SOURCES: usize = 16;
+
+/// Runs all of `program`: gates read and write `slots`, counts go to `planes`, `n_planes` per group.
+#[inline(always)]
+pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
+    isa: I,
+    program: &Program,
+    slots: &mut [[u64; N]],
+    planes: &mut [[u64; N]],
+    n_planes: usize,
+) {
+    for run in program.runs() {
+        match run {
+            Run::Gates { table, records } => gates::<I, N, WIDE>(isa, table, records, slots),
+            Run::Luts { records, .. } => luts::<I, N, WIDE>(isa, records, slots),
+            Run::Count { group, negated, n, sources } => {
+                let planes = &mut planes[usize::from(group) * n_planes..][..n_planes];
+                if negated {
+                    count::<I, N, WIDE, true>(isa, sources, n as usize, slots, planes);
+                } else {
+                    count::<I, N, WIDE, false>(isa, sources, n as usize, slots, planes);
+                }
+            }
+        }
+    }
+}
+
+/// The canonical tables, by how many inputs they read, each with a loop of its own.
+macro_rules! dispatch {
+    ($run:expr, $table:expr, $records:expr, $slots:expr, [$($t0:literal)*] [$($t1:literal)*] [$($t2:literal)*] [$($t3:literal)*]) => {
+        match $table {
+            $($t0 => gates_of::<I, N, WIDE, $t0, 0>($run, $records, $slots),)*
+            $($t1 => gates_of::<I, N, WIDE, $t1, 1>($run, $records, $slots),)*
+            $($t2 => gates_of::<I, N, WIDE, $t2, 2>($run, $records, $slots),)*
+            $($t3 => gates_of::<I, N, WIDE, $t3, 3>($run, $records, $slots),)*
+            // A checked program has canonical tables only.
+            _ => {}
+        }
+    };
+}
+
+#[inline(always)]
+fn gates<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, table: u8, records: &[u64], slots: &mut [[u64; N]]) {
+    dispatch!(isa, table, records, slots,
+        [
+            0x00 0xff]
+        [
+            0x55 0xaa]
+        [
+            0x11 0x22 0x66 0x77 0x88 0x99 0xbb 0xee]
+        [
+            0x01 0x02 0x06 0x07 0x08 0x09 0x0b 0x0e 0x16 0x17 0x18 0x19 0x1a 0x1b 0x1e 0x1f
+            0x28 0x29 0x2a 0x2b 0x2c 0x2d 0x2e 0x2f 0x3d 0x3e 0x68 0x69 0x6a 0x6b 0x6e 0x6f
+            0x7e 0x7f 0x80 0x81 0x82 0x83 0x86 0x87 0x89 0x8a 0x8b 0x8e 0x8f 0x96 0x97 0x98
+            0x9a 0x9b 0x9e 0x9f 0xa8 0xa9 0xab 0xac 0xad 0xae 0xbc 0xbd 0xbe 0xbf 0xe8 0xe9
+            0xea 0xeb 0xef 0xfe]
+    );
+}
+
+/// One table over many records; `READS` says how many of its inputs it reads.
+#[inline(always)]
+fn gates_of<I: Bits<N>, const N: usize, const WIDE: bool, const TABLE: i32, const READS: usize>(
+    isa: I,
+    records: &[u64],
+    slots: &mut [[u64; N]],
+) {
+    for record in records.chunks_exact(if WIDE { 2 } else { 1 }) {
+        let [a, b, c, to] = four::<WIDE>(record);
+        let a = isa.load(&slots[a]);
+        let b = if READS > 1 { isa.load(&slots[b]) } else { a };
+        let c = if READS > 2 { isa.load(&slots[c]) } else { b };
+        isa.store(isa.table::<TABLE>(a, b, c), &mut slots[to]);
+    }
+}
+
+/// Tables of four to six inputs, all evaluated as six.
+#[inline(always)]
+fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], slots: &mut [[u64; N]]) {
+    // The sixteen functions of two inputs, by their tables; two sets, so that the next record need not wait.
+    let mut sets = [[[0u64; N]; 16]; 2];
+    for set in &mut sets {
+        set[15] = [u64::MAX; N];
+    }
+    let mut odd = 0;
+    for record in records.chunks_exact(lut_words(WIDE)) {
+        let set = &mut sets[odd];
+        odd ^= 1;
+        let (table, slot_words) = (record[lut_words(WIDE) - 1], &record[..lut_words(WIDE) - 1]);
+        let half = if WIDE { 2 } else { 1 };
+        let [a, b, c, d] = four::<WIDE>(&slot_words[..half]);
+        let [e, f, to, _] = four::<WIDE>(&slot_words[half..]);
+        let (a, b, c) = (isa.load(&slots[a]), isa.load(&slots[b]), isa.load(&slots[c]));
+        let (d, e, f) = (isa.load(&slots[d]), isa.load(&slots[e]), isa.load(&slots[f]));
+        macro_rules! fill {
+            ($($i:literal $table:literal,)*) => {
+                $(isa.store(isa.table::<$table>(a, b, b), &mut set[$i]);)*
+            };
+        }
+        fill!(1 0x11, 2 0x22, 3 0x33, 4 0x44, 5 0x55, 6 0x66, 7 0x77, 8 0x88, 9 0x99, 10 0xaa, 11 0xbb, 12 0xcc, 13 0xdd,
+            14 0xee,);
+        macro_rules! leaf {
+            ($i:literal) => {
+                isa.load(&set[(table >> (4 * $i) & 15) as usize])
+            };
+        }
+        macro_rules! select {
+            ($by:ident, $low:expr, $high:expr) => {
+                isa.table::<0xe4>($by, $low, $high)
+            };
+        }
+        macro_rules! quarter {
+            ($i:literal $j:literal $k:literal $l:literal) => {
+                select!(d, select!(c, leaf!($i), leaf!($j)), select!(c, leaf!($k), leaf!($l)))
+            };
+        }
+        let low = select!(e, quarter!(0 1 2 3), quarter!(4 5 6 7));
+        let high = select!(e, quarter!(8 9 10 11), quarter!(12 13 14 15));
+        isa.store(select!(f, low, high), &mut slots[to]);
+    }
+}
+
+/// Adds sources to the bit planes of a group, sixteen at a time through a tree of full adders.
+#[inline(always)]
+fn count<I: Bits<N>, const N: usize, const WIDE: bool, const NEGATED: bool>(
+    isa: I,
+    sources: &[u64],
+    n: usize,
+    slots: &[[u64; N]],
+    planes: &mut [[u64; N]],
+) {
+    macro_rules! source {
+        ($words:expr, $i:expr) => {{
+            let bits = isa.load(&slots[nth::<WIDE>($words, $i)]);
+            if NEGATED { isa.table::<0x55>(bits, bits, bits) } else { bits }
+        }};
+    }
+    let per_word = if WIDE { 2 } else { 4 };
+    let (low, high) = planes.split_at_mut(PLANES_IN_REGISTERS);
+    let [ones, twos, fours, eights] = low else { return };
+    let (mut s1, mut s2, mut s4, mut s8) = (isa.load(ones), isa.load(twos), isa.load(fours), isa.load(eights));
+    let whole = n / SOURCES * (SOURCES / per_word);
+    for words in sources[..whole].chunks_exact(SOURCES / per_word) {
+        macro_rules! four {
+            ($i:literal) => {{
+                let a = add(isa, &mut s1, source!(words, $i), source!(words, $i + 1));
+                let b = add(isa, &mut s1, source!(words, $i + 2), source!(words, $i + 3));
+                add(isa, &mut s2, a, b)
+            }};
+        }
+        let (a, b) = (four!(0), four!(4));
+        let (c, d) = (four!(8), four!(12));
+        let (a, b) = (add(isa, &mut s4, a, b), add(isa, &mut s4, c, d));
+        let carry = add(isa, &mut s8, a, b);
+        ripple(isa, carry, high);
+    }
+    isa.store(s1, ones);
+    isa.store(s2, twos);
+    isa.store(s4, fours);
+    isa.store(s8, eights);
+    for i in n / SOURCES * SOURCES..n {
+        ripple(isa, source!(sources, i), planes);
+    }
+}
+
+/// A full adder: `sum` becomes the low bit of `sum + a + b`; answers the high bit.
+#[inline(always)]
+fn add<I: Bits<N>, const N: usize>(isa: I, sum: &mut I::Slot, a: I::Slot, b: I::Slot) -> I::Slot {
+    let carry = isa.table::<0xe8>(*sum, a, b);
+    *sum = isa.table::<0x96>(*sum, a, b);
+    carry
+}
+
+/// Adds a bit to planes, lowest first.
+#[inline(always)]
+fn ripple<I: Bits<N>, const N: usize>(isa: I, mut carry: I::Slot, planes: &mut [[u64; N]]) {
+    for plane in planes {
+        let bits = isa.load(plane);
+        isa.store(isa.table::<0x66>(bits, carry, carry), plane);
+        carry = isa.table::<0x88>(bits, carry, carry);
+    }
+}
+
+/// The four slots of a record.
+#[inline(always)]
+fn four<const WIDE: bool>(record: &[u64]) -> [usize; 4] {
+    if WIDE {
+        let ([a, b], [c, d]) = (halves(record[0]), halves(record[1]));
+        [a, b, c, d].map(|slot| slot as usize)
+    } else {
+        quarters(record[0]).map(usize::from)
+    }
+}
+
+/// The slot of source `i`.
+#[inline(always)]
+fn nth<const WIDE: bool>(words: &[u64], i: usize) -> usize {
+    if WIDE { halves(words[i / 2])[i % 2] as usize } else { usize::from(quarters(words[i / 4])[i % 4]) }
+}
