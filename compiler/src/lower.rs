@@ -206,6 +206,24 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     }
 }
 
+/// Whether the operation of that name has an instruction; [`lower`] may still refuse some of its types and attributes.
+pub fn has_instruction(name: &str) -> bool {
+    let none = [
+        "ternarize",
+        "gather_elements",
+        "gather_nd",
+        "scatter_elements",
+        "scatter_nd",
+        "shape",
+        "custom",
+        "lut",
+        "logic_net",
+        "thermometer",
+        "group_sum",
+    ];
+    !none.contains(&name)
+}
+
 /// The graph is well formed and frozen.
 fn check(graph: &Graph) -> Result<(), Failure> {
     let faults = |facts, make: fn(String) -> Diagnostic| {

@@ -13,7 +13,7 @@ use crate::weights::{self, StateDict};
 
 mod bit_mlp;
 mod build;
-mod document;
+pub(crate) mod document;
 mod fields;
 mod layer;
 mod parameters;

@@ -19,28 +19,28 @@ const VALUES_LIMIT: usize = 100_000;
 
 /// A place in the document, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) line: u64,
-    pub(super) column: u64,
+pub(crate) struct Place {
+    pub(crate) line: u64,
+    pub(crate) column: u64,
 }
 
 impl Place {
     /// Puts a diagnostic at this place.
-    pub(super) fn at(self, d: Diagnostic) -> Diagnostic {
+    pub(crate) fn at(self, d: Diagnostic) -> Diagnostic {
         d.line(self.line, self.column)
     }
 }
 
 /// A value and where it begins.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
 }
 
 /// A YAML value.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Int(i64),
@@ -52,15 +52,15 @@ pub(super) enum Value {
 
 /// One entry of a map.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) place: Place,
-    pub(super) value: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) value: Node,
 }
 
 impl Value {
     /// What kind of value this is, for messages.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Value::Null => "nothing".into(),
             Value::Bool(v) => v.to_string(),
@@ -74,7 +74,7 @@ impl Value {
 }
 
 /// Reads the one document of a text.
-pub(super) fn parse(bytes: &[u8]) -> Result<Node, Diagnostic> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Node, Diagnostic> {
     if bytes.len() > BYTES_LIMIT {
         return Err(Diagnostic::wrong_input("the YAML file is too long")
             .expected(format!("at most {BYTES_LIMIT} bytes"))

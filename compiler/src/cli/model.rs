@@ -1,0 +1,128 @@
+//! Options that several commands share: how a model is read, which passes run over it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::console::Console;
+use crate::compile;
+use crate::error::{Diagnostic, Failure, quoted};
+use crate::frontend::{self, Imported, Source};
+use crate::pipeline::Pipeline;
+
+/// How a model is read.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ModelArgs {
+    /// State dict for a YAML model (.safetensors, .pt, .pth); wins over the model's own `weights:`.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Binds a symbolic dimension.
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dimension)]
+    dims: Vec<(String, usize)>,
+    /// Bytes that may be made beyond what the input files hold, such as 2G.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_memory: Option<u64>,
+}
+
+impl ModelArgs {
+    pub(super) fn options(&self) -> frontend::Options {
+        let defaults = frontend::Options::default();
+        frontend::Options {
+            weights: self.weights.clone(),
+            dims: self.dims(),
+            max_memory: self.max_memory.unwrap_or(defaults.max_memory),
+        }
+    }
+
+    pub(super) fn dims(&self) -> BTreeMap<String, usize> {
+        self.dims.iter().cloned().collect()
+    }
+
+    /// As [`ModelArgs::options`], with dimensions left symbolic: for commands that take sizes from their inputs.
+    pub(super) fn unbound(&self) -> frontend::Options {
+        frontend::Options { dims: BTreeMap::new(), ..self.options() }
+    }
+
+    /// Reads the model at `path` and prints its warnings.
+    pub(super) fn import(&self, path: &Path, console: &Console) -> Result<Imported, Failure> {
+        console.step("reading the model");
+        let imported = compile::import(&Source::read(path)?, &self.options())?;
+        imported.warnings.iter().for_each(|w| console.warn(w));
+        Ok(imported)
+    }
+}
+
+/// Which passes run.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PipelineArgs {
+    /// The passes: a built-in pipeline (`bitc list pipelines`) or a .yaml file.
+    #[arg(long, value_name = "NAME|FILE.yaml", default_value = "default")]
+    pipeline: String,
+    /// Sets a pass parameter: PASS.NAME=VALUE, or NAME=VALUE for every pass that has it.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Take ternary weights as such even where nothing quantises their activations.
+    #[arg(long)]
+    weight_only: bool,
+}
+
+impl PipelineArgs {
+    pub(super) fn pipeline(&self) -> Result<Pipeline, Failure> {
+        let mut pipeline = Pipeline::load(&self.pipeline)?;
+        if self.weight_only {
+            pipeline.set("weight_only", "true")?;
+        }
+        for (key, value) in &self.settings {
+            pipeline.set(key, value)?;
+        }
+        Ok(pipeline)
+    }
+}
+
+/// `NAME=SIZE`.
+pub(super) fn dimension(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.split_once('=').filter(|(n, _)| !n.is_empty()).ok_or("expected NAME=SIZE, such as N=64")?;
+    let size = size.parse().map_err(|_| format!("{} is not a size", quoted(size)))?;
+    Ok((name.to_owned(), size))
+}
+
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(k, _)| !k.is_empty()).ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A number of bytes, with a suffix k, M or G (powers of 1024) or without.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{} is not a number of bytes, such as 160000000, 64M or 2G", quoted(text));
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'M')) => (&text[..at], 20),
+        Some((at, 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// `Ok` for threads that this build can use.
+pub(super) fn check_threads(threads: usize) -> Result<(), Diagnostic> {
+    match threads {
+        0 => Err(Diagnostic::usage("`--threads` must be at least 1")),
+        1 => Ok(()),
+        n => Err(Diagnostic::unsupported(format!("this build runs on one thread, not on {n}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_units_are_read() {
+        assert_eq!((bytes("12"), bytes("3k"), bytes("2G")), (Ok(12), Ok(3072), Ok(2 << 30)));
+        assert!(bytes("").is_err() && bytes("k").is_err() && bytes("-1").is_err() && bytes("99999999999G").is_err());
+        assert_eq!(dimension("N=4"), Ok(("N".to_owned(), 4)));
+        assert!(dimension("N").is_err() && dimension("=4").is_err() && dimension("N=x").is_err());
+    }
+}
