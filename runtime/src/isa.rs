@@ -39,6 +39,28 @@ pub(crate) struct PlanesTile<'a> {
     pub(crate) q: &'a [i8],
 }
 
+/// Columns of a group of `trit5`.
+pub(crate) const DIGITS: usize = 5;
+/// Groups of a run of `trit5`.
+pub(crate) const RUN: usize = 48;
+/// Rows of a tile of `trit5`, one byte each.
+pub(crate) const LOOKUP_TILE: usize = 64;
+
+/// For each magnitude of `trit5`, the sum of the activations of one group of columns as the digits have it: the low
+/// bytes of all sums, then the high bytes.
+pub(crate) type Table = [u8; 256];
+
+/// Some groups of up to four tiles of `trit5`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LookupTile<'a> {
+    /// `groups * n_tiles` tiles, group by group.
+    pub(crate) w: &'a [u8],
+    /// Tiles of a group, 1 to 4.
+    pub(crate) n_tiles: usize,
+    /// One table for each group, at most [`RUN`].
+    pub(crate) tables: &'a [Table],
+}
+
 /// An instruction set. A value of an implementing type proves that this CPU has it: its file makes one only after
 /// having looked.
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
@@ -60,13 +82,20 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+
+    /// Fills a table for each group of columns.
+    #[inline(always)]
+    fn lookup_tables(self, q: &[[i8; DIGITS]], tables: &mut [Table]) {
+        portable::lookup_tables(q, tables);
+    }
+
+    /// Adds to every sum the entries that its row looks up, with the bits of those of negative numbers inverted.
+    #[inline(always)]
+    fn lookup_tile(self, tile: LookupTile<'_>, sums: &mut [i32]) {
+        portable::lookup_tile(tile, sums);
+    }
 }
 
 /// The most columns of one call of [`Isa::planes_tile`]: the sums of the highest plane, which are 64 times too large
 /// for `trit2` and 128 times for `bit1`, stay in 32 bits.
 pub(crate) const MAX_COLUMNS: usize = 1 << 17;
-
-/// Activations per column group and token.
-pub(crate) fn group_len(layout: Layout) -> usize {
-    if layout == Layout::Bit1 { 32 } else { 16 }
-}

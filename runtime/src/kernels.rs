@@ -48,7 +48,7 @@ use crate::isa::portable::Portable;
 /// The product of quantised rows ("tokens") with packed weights.
 #[derive(Clone, Copy, Debug)]
 pub struct BitProduct<'a> {
-    /// How the weights are packed: [`Layout::Trit2`] or [`Layout::Bit1`].
+    /// How the weights are packed, not [`Layout::Dense`].
     pub layout: Layout,
     /// The packed weights, `n` x `k`.
     pub w: &'a [u8],

@@ -77,7 +77,7 @@ impl Tokens {
     }
 }
 
-const LAYOUTS: [Layout; 2] = [Layout::Trit2, Layout::Bit1];
+const LAYOUTS: [Layout; 3] = [Layout::Trit2, Layout::Trit5, Layout::Bit1];
 
 fn check_product(layout: Layout, weights: &[i8], n: usize, tokens: &Tokens) {
     let w = layout.pack(n, tokens.k, weights).unwrap();

@@ -5,6 +5,7 @@
 mod planes;
 #[cfg(test)]
 mod tests;
+mod trit5;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -60,7 +61,7 @@ impl Layout {
             Layout::Dense => None,
             Layout::Trit2 => Planes::TRIT2.packed_len(rows, columns),
             Layout::Bit1 => Planes::BIT1.packed_len(rows, columns),
-            Layout::Trit5 => None,
+            Layout::Trit5 => trit5::packed_len(rows, columns),
         }
     }
 
@@ -75,7 +76,8 @@ impl Layout {
         let fault = match self {
             Layout::Trit2 => Planes::TRIT2.pack(rows, columns, values, &mut packed),
             Layout::Bit1 => Planes::BIT1.pack(rows, columns, values, &mut packed),
-            Layout::Dense | Layout::Trit5 => return Err(LayoutError::NotPacked { layout: self }),
+            Layout::Trit5 => trit5::pack(rows, columns, values, &mut packed),
+            Layout::Dense => return Err(LayoutError::NotPacked { layout: self }),
         };
         fault.map(|()| packed)
     }
@@ -92,7 +94,8 @@ impl Layout {
         let fault = match self {
             Layout::Trit2 => Planes::TRIT2.unpack(rows, columns, packed, &mut values),
             Layout::Bit1 => Planes::BIT1.unpack(rows, columns, packed, &mut values),
-            Layout::Dense | Layout::Trit5 => return Err(LayoutError::NotPacked { layout: self }),
+            Layout::Trit5 => trit5::unpack(rows, columns, packed, &mut values),
+            Layout::Dense => return Err(LayoutError::NotPacked { layout: self }),
         };
         fault.map(|()| values)
     }

@@ -6,19 +6,24 @@
 
 use std::arch::is_x86_feature_detected as detected;
 use std::arch::x86_64::{
-    __m512i, _mm_cvtsi32_si128, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sra_epi32,
-    _mm512_srli_epi16, _mm512_storeu_si512,
+    __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
+    _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_sra_epi32, _mm512_srli_epi16, _mm512_storeu_si512,
 };
 use std::array;
 
 use bitc_format::Layout;
 
-use super::{BLOCK, Isa, PanelSums, PlanesTile, TILE};
+use super::{BLOCK, DIGITS, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, portable};
+
+mod lookup;
 
 /// This CPU has AVX2 and AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512 {
+    /// It has AVX-512 VBMI and GFNI as well.
+    lookup: bool,
+}
 
 impl Avx512 {
     /// The proof, where there is one.
@@ -29,7 +34,7 @@ impl Avx512 {
             && detected!("avx512vl")
             && detected!("avx512dq")
             && detected!("avx512vnni");
-        found.then_some(Self(()))
+        found.then(|| Self { lookup: detected!("avx512vbmi") && detected!("gfni") })
     }
 }
 
@@ -56,6 +61,22 @@ impl Isa for Avx512 {
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
         // SAFETY: a value of this type exists only where these features were detected.
         unsafe { planes_tile(tile, sums) }
+    }
+
+    #[inline(always)]
+    fn lookup_tables(self, q: &[[i8; DIGITS]], tables: &mut [Table]) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { lookup::tables(q, tables) }
+    }
+
+    #[inline(always)]
+    fn lookup_tile(self, tile: LookupTile<'_>, sums: &mut [i32]) {
+        if self.lookup {
+            // SAFETY: the features were detected where `lookup` is set.
+            unsafe { lookup::tile(tile, sums) }
+        } else {
+            portable::lookup_tile(tile, sums);
+        }
     }
 }
 
@@ -190,6 +211,14 @@ fn steps<'a, const P: usize, const T: usize, const R: usize>(
 fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: 64 readable bytes by the reference.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Asks for the weights that come after those at `bytes`.
+#[inline]
+#[target_feature(enable = "sse")]
+fn prefetch(bytes: &[u8; 64]) {
+    const AHEAD: usize = 2048;
+    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(AHEAD).cast());
 }
 
 #[inline]

@@ -2,7 +2,7 @@
 
 use bitc_format::Layout;
 
-use super::{BLOCK, Isa, PanelSums, PlanesTile};
+use super::{BLOCK, DIGITS, Isa, LOOKUP_TILE, LookupTile, PanelSums, PlanesTile, Table};
 
 /// Needs nothing but Rust.
 #[derive(Clone, Copy, Debug)]
@@ -88,4 +88,49 @@ fn run<const BITS: usize, const PLANES: usize>(
         }
     }
     acc
+}
+
+/// See [`Isa::lookup_tables`].
+pub(super) fn lookup_tables(q: &[[i8; DIGITS]], tables: &mut [Table]) {
+    for (table, q) in tables.iter_mut().zip(q) {
+        // Entry by entry from those of fewer digits: the sums of all numbers of the digits so far.
+        let mut sums = [0i16; 243];
+        let (mut power, mut reach) = (1, 0);
+        for &x in q {
+            // The numbers from -reach to reach lie around the middle.
+            let middle = 121;
+            for number in 0..2 * reach + 1 {
+                let at = middle - reach + number;
+                sums[at + power] = sums[at] + i16::from(x);
+                sums[at - power] = sums[at] - i16::from(x);
+            }
+            reach += power;
+            power *= 3;
+        }
+        let (low, high) = table.split_at_mut(128);
+        for ((low, high), sum) in low.iter_mut().zip(high).zip(&sums[121..]) {
+            [*low, *high] = sum.to_le_bytes();
+        }
+    }
+}
+
+/// See [`Isa::lookup_tile`].
+pub(super) fn lookup_tile(tile: LookupTile<'_>, sums: &mut [i32]) {
+    let tiles = tile.w.as_chunks::<LOOKUP_TILE>().0;
+    for (bytes, table) in tiles.chunks(tile.n_tiles).zip(tile.tables) {
+        let (low, high) = table.split_at(128);
+        for (bytes, sums) in bytes.iter().zip(sums.as_chunks_mut::<LOOKUP_TILE>().0) {
+            // Eight bytes of rows 0 to 31 and eight of rows 32 to 63 take turns.
+            let [first, second] = sums.as_chunks_mut::<32>().0 else { continue };
+            for (i, eights) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                let half = if i % 2 == 0 { &mut *first } else { &mut *second };
+                for (sum, &byte) in half.iter_mut().skip(i / 2 * 8).zip(eights) {
+                    let at = usize::from(byte & 0x7f);
+                    let entry = i16::from_le_bytes([low[at], high[at]]);
+                    let inverted = -i16::from(byte >> 7);
+                    *sum = sum.wrapping_add((entry ^ inverted).into());
+                }
+            }
+        }
+    }
 }

@@ -47,22 +47,32 @@ pub(super) fn all(acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
 #[inline(always)]
 pub(super) fn part(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &mut [f32]) {
     let row_scale = if let [one] = post.row_scale { *one } else { post.row_scale[row] };
+    let scale = if let [one] = post.scale { Scale::One(*one) } else { Scale::Each(&post.scale[column..][..y.len()]) };
     let bias = post.bias.map(|bias| &bias[column..][..y.len()]);
-    if let [scale] = post.scale {
-        for (y, &acc) in y.iter_mut().zip(acc) {
-            *y = (acc as f32 * row_scale) * scale;
+    let acc = &acc[..y.len()];
+    let scaled = |acc: i32, scale: f32| (acc as f32 * row_scale) * scale;
+    match (scale, bias) {
+        (Scale::One(scale), None) => {
+            y.iter_mut().zip(acc).for_each(|(y, &acc)| *y = scaled(acc, scale));
         }
-    } else {
-        for ((y, &acc), &scale) in y.iter_mut().zip(acc).zip(&post.scale[column..][..acc.len()]) {
-            *y = (acc as f32 * row_scale) * scale;
+        (Scale::One(scale), Some(bias)) => {
+            y.iter_mut().zip(acc).zip(bias).for_each(|((y, &acc), &bias)| *y = scaled(acc, scale) + bias);
         }
-    }
-    if let Some(bias) = bias {
-        for (y, &bias) in y.iter_mut().zip(bias) {
-            *y += bias;
+        (Scale::Each(scale), None) => {
+            y.iter_mut().zip(acc).zip(scale).for_each(|((y, &acc), &scale)| *y = scaled(acc, scale));
+        }
+        (Scale::Each(scale), Some(bias)) => {
+            let operands = y.iter_mut().zip(acc).zip(scale.iter().zip(bias));
+            operands.for_each(|((y, &acc), (&scale, &bias))| *y = scaled(acc, scale) + bias);
         }
     }
     activate(post.activation, y);
+}
+
+/// The scales of neighbouring columns.
+enum Scale<'a> {
+    One(f32),
+    Each(&'a [f32]),
 }
 
 /// Applies an activation in place.

@@ -5,6 +5,12 @@
 //! columns come. Everything lives on the stack and in the first level of cache; the sums are exact, so the order does
 //! not show in the result.
 
+mod lookup;
+
+use std::ops::Range;
+
+use bitc_format::Layout;
+
 use super::{BitProduct, Post, post};
 use crate::isa::{self, BLOCK, Isa, PANEL, PanelSums, PlanesTile, TILE};
 
@@ -65,38 +71,26 @@ impl BitProduct<'_> {
         assert!(self.pitch >= self.k && self.pitch.is_multiple_of(64), "a pitch of {} for {}", self.pitch, self.k);
         assert!(self.q.len() == self.sums.len() * self.pitch, "one sum per token");
     }
-
-    /// The panels, with the row that each begins with.
-    #[inline(always)]
-    fn panels(&self, groups: usize) -> impl Iterator<Item = (usize, &[u8])> {
-        (0..self.n).step_by(PANEL).zip(self.w.chunks((PANEL / TILE * BLOCK * groups).max(1)))
-    }
 }
 
 /// The most tokens of a tile, on any instruction set.
 const TOKENS: usize = 12;
 /// Columns of which the activations of a tile of tokens are laid together at a time.
 const COLUMNS: usize = 1024;
-/// Panels that such columns meet before the next ones come.
+/// Panels that such columns meet before the next ones come, and whose sums are stored together.
 const PANELS: usize = 8;
 
 /// Computes `product` and hands the sums to `sink`.
 #[inline(always)]
 pub(super) fn run<I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink) {
     const { assert!(I::TOKENS <= TOKENS) };
-    let tokens = product.sums.len();
     if product.k == 0 {
         return without_columns(product, sink);
     }
-    // Tiles of about equal size: none is so small that it has few sums to work on.
-    let n_tiles = tokens.div_ceil(I::TOKENS);
-    for tile in 0..n_tiles {
-        let (first, end) = (tokens * tile / n_tiles, tokens * (tile + 1) / n_tiles);
-        if end - first == 1 {
-            one_token(isa, product, first, sink);
-        } else {
-            tile_of_tokens(isa, product, first, end - first, sink);
-        }
+    match product.layout {
+        Layout::Bit1 => in_groups::<32, I>(isa, product, sink),
+        Layout::Trit5 => lookup::run(isa, product, sink),
+        _ => in_groups::<16, I>(isa, product, sink),
     }
 }
 
@@ -109,59 +103,77 @@ fn without_columns(product: BitProduct<'_>, sink: &mut impl Sink) {
     }
 }
 
+/// `G` is the number of columns of a group.
 #[inline(always)]
-fn one_token<I: Isa>(isa: I, product: BitProduct<'_>, token: usize, sink: &mut impl Sink) {
-    let group = isa::group_len(product.layout);
-    let groups = product.k.div_ceil(group);
-    let q = &product.q[token * product.pitch..][..groups * group];
-    for (row, panel) in product.panels(groups) {
-        let len = PANEL.min(product.n - row);
-        let n_tiles = len.div_ceil(TILE);
-        let mut sums = [start(product.sums[token])];
-        for (w, q) in panel.chunks(isa::MAX_COLUMNS / group * n_tiles * BLOCK).zip(q.chunks(isa::MAX_COLUMNS)) {
-            isa.planes_tile(PlanesTile { layout: product.layout, w, n_tiles, q }, &mut sums);
+fn in_groups<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink) {
+    let tokens = product.sums.len();
+    if tokens == 1 {
+        return one_token::<G, I>(isa, product, 0, sink);
+    }
+    let mut laid = [0; TOKENS * COLUMNS];
+    let mut sums = [[[0; PANEL]; TOKENS]; PANELS];
+    // Tiles of about equal size: none is so small that it has few sums to work on.
+    let n_tiles = tokens.div_ceil(I::TOKENS);
+    for tile in 0..n_tiles {
+        let (first, end) = (tokens * tile / n_tiles, tokens * (tile + 1) / n_tiles);
+        if end - first == 1 {
+            one_token::<G, I>(isa, product, first, sink);
+        } else {
+            some_tokens::<G, I>(isa, product, first..end, &mut laid, &mut sums, sink);
         }
-        sink.put(token, row, &sums[0][..len]);
     }
 }
 
 #[inline(always)]
-fn tile_of_tokens<I: Isa>(isa: I, product: BitProduct<'_>, first: usize, tokens: usize, sink: &mut impl Sink) {
-    let group = isa::group_len(product.layout);
-    let groups = product.k.div_ceil(group);
-    let mut laid = [0i8; TOKENS * COLUMNS];
-    let mut panels = product.panels(groups);
-    for first_row in (0..product.n).step_by(PANELS * PANEL) {
-        let panels: [_; PANELS] = std::array::from_fn(|_| panels.next());
-        let mut sums = [[[0; PANEL]; TOKENS]; PANELS];
-        for (sums, _) in sums.iter_mut().zip(panels.iter().flatten()) {
-            for (sums, &sum) in sums.iter_mut().zip(&product.sums[first..][..tokens]) {
+fn one_token<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, token: usize, sink: &mut impl Sink) {
+    let q = &product.q[token * product.pitch..][..product.k.next_multiple_of(G)];
+    for part in product.parts::<G>() {
+        let mut sums = [start(product.sums[token]); PANELS];
+        for (panel, sums) in part.panels().zip(&mut sums) {
+            for (w, q) in panel.columns::<G>(isa::MAX_COLUMNS).zip(q.chunks(isa::MAX_COLUMNS)) {
+                let tile = PlanesTile { layout: product.layout, w, n_tiles: panel.n_tiles, q };
+                isa.planes_tile(tile, std::slice::from_mut(sums));
+            }
+        }
+        sink.put(token, part.row, &sums.as_flattened()[..part.n_rows]);
+    }
+}
+
+#[inline(always)]
+fn some_tokens<const G: usize, I: Isa>(
+    isa: I,
+    product: BitProduct<'_>,
+    tokens: Range<usize>,
+    laid: &mut [i8; TOKENS * COLUMNS],
+    sums: &mut [[PanelSums; TOKENS]; PANELS],
+    sink: &mut impl Sink,
+) {
+    let padded = product.k.next_multiple_of(G);
+    for part in product.parts::<G>() {
+        for sums in sums.iter_mut().take(part.panels().count()) {
+            for (sums, &sum) in sums.iter_mut().zip(&product.sums[tokens.clone()]) {
                 *sums = start(sum);
             }
         }
-        for (step, column) in (0..groups * group).step_by(COLUMNS).enumerate() {
-            let columns = COLUMNS.min(groups * group - column);
-            let q = &mut laid[..tokens * columns];
-            for (token, from) in (first..first + tokens).enumerate() {
-                let from = product.q[from * product.pitch + column..][..columns].chunks_exact(group);
-                for (to, from) in q.chunks_exact_mut(group).skip(token).step_by(tokens).zip(from) {
-                    to.copy_from_slice(from);
-                }
+        for (step, column) in (0..padded).step_by(COLUMNS).enumerate() {
+            let columns = COLUMNS.min(padded - column);
+            let q = &mut laid[..tokens.len() * columns];
+            for (i, token) in tokens.clone().enumerate() {
+                let from = product.q[token * product.pitch + column..][..columns].as_chunks::<G>().0;
+                let to = q.as_chunks_mut::<G>().0;
+                to.chunks_exact_mut(tokens.len()).zip(from).for_each(|(to, from)| to[i] = *from);
             }
-            for (sums, &(row, panel)) in sums.iter_mut().zip(panels.iter().flatten()) {
-                let n_tiles = PANEL.min(product.n - row).div_ceil(TILE);
-                let len = COLUMNS / group * n_tiles * BLOCK;
-                let w = panel.chunks(len).nth(step).unwrap_or_default();
-                isa.planes_tile(PlanesTile { layout: product.layout, w, n_tiles, q }, &mut sums[..tokens]);
+            for (panel, sums) in part.panels().zip(&mut *sums) {
+                let w = panel.columns::<G>(COLUMNS).nth(step).unwrap_or_default();
+                let tile = PlanesTile { layout: product.layout, w, n_tiles: panel.n_tiles, q };
+                isa.planes_tile(tile, &mut sums[..tokens.len()]);
             }
         }
-        for (sums, &(row, _)) in sums.iter().zip(panels.iter().flatten()) {
-            let len = PANEL.min(product.n - row);
-            for (token, sums) in sums[..tokens].iter().enumerate() {
-                sink.put(first + token, row, &sums[..len]);
+        for (i, token) in tokens.clone().enumerate() {
+            for (panel, sums) in part.panels().zip(&*sums) {
+                sink.put(token, panel.row, &sums[i][..PANEL.min(product.n - panel.row)]);
             }
         }
-        let _ = first_row;
     }
 }
 
@@ -169,4 +181,50 @@ fn tile_of_tokens<I: Isa>(isa: I, product: BitProduct<'_>, first: usize, tokens:
 #[inline(always)]
 fn start(sum: i32) -> PanelSums {
     [sum.wrapping_neg(); PANEL]
+}
+
+/// Some neighbouring panels.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    row: usize,
+    n_rows: usize,
+    /// Bytes of a whole panel.
+    panel_len: usize,
+    w: &'a [u8],
+}
+
+/// 64 rows, or fewer at the end.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    row: usize,
+    n_tiles: usize,
+    w: &'a [u8],
+}
+
+impl<'a> BitProduct<'a> {
+    /// The weights, [`PANELS`] panels at a time.
+    #[inline(always)]
+    fn parts<const G: usize>(self) -> impl Iterator<Item = Part<'a>> {
+        let panel_len = PANEL / TILE * BLOCK * self.k.div_ceil(G);
+        let rows = (0..self.n).step_by(PANELS * PANEL);
+        let n_rows = move |row| (PANELS * PANEL).min(self.n - row);
+        rows.zip(self.w.chunks(PANELS * panel_len)).map(move |(row, w)| Part { row, n_rows: n_rows(row), panel_len, w })
+    }
+}
+
+impl<'a> Part<'a> {
+    #[inline(always)]
+    fn panels(self) -> impl Iterator<Item = Panel<'a>> {
+        let n_tiles = move |row| PANEL.min(self.n_rows - row).div_ceil(TILE);
+        let panels = (0..self.n_rows).step_by(PANEL).zip(self.w.chunks(self.panel_len));
+        panels.map(move |(row, w)| Panel { row: self.row + row, n_tiles: n_tiles(row), w })
+    }
+}
+
+impl<'a> Panel<'a> {
+    /// The weights, so many columns at a time.
+    #[inline(always)]
+    fn columns<const G: usize>(self, columns: usize) -> impl Iterator<Item = &'a [u8]> {
+        self.w.chunks(columns / G * self.n_tiles * BLOCK)
+    }
 }

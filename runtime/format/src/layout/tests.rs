@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Layout, LayoutError};
 
-const SIZES: [usize; 12] = [0, 1, 2, 5, 15, 16, 17, 31, 33, 64, 65, 130];
+const SIZES: [usize; 14] = [0, 1, 2, 5, 15, 16, 17, 31, 33, 64, 65, 130, 241, 300];
 
 fn random_weights(layout: Layout, len: usize, seed: u64) -> Vec<i8> {
     let mut state = seed;
@@ -18,7 +18,7 @@ fn random_weights(layout: Layout, len: usize, seed: u64) -> Vec<i8> {
 
 #[test]
 fn unpack_inverts_pack_for_ragged_sizes() {
-    for layout in [Layout::Trit2, Layout::Bit1] {
+    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1] {
         for rows in SIZES {
             for columns in SIZES {
                 let seed = (rows * 1000 + columns) as u64;
@@ -64,12 +64,44 @@ fn bit1_holds_eight_planes_in_a_byte() {
 }
 
 #[test]
+fn trit5_holds_sign_and_magnitude_and_counts_the_signs() {
+    let (rows, columns) = (300, 245);
+    let at = |row: usize, column: usize, weights: &[i8]| {
+        let mut values = vec![0; rows * columns];
+        values[row * columns + column..][..weights.len()].copy_from_slice(weights);
+        let packed = Layout::Trit5.pack(rows, columns, &values).unwrap();
+        let set = packed.iter().enumerate().filter(|(_, b)| **b != 0).map(|(i, &b)| (i, b));
+        set.collect::<Vec<_>>()
+    };
+    // Counts for 320 rows; 48 groups in the first run and one in the second; four tiles in the first panel, then one.
+    let tiles = 320 * 4;
+    assert_eq!(at(0, 0, &[1, 0, -1, 1, 1]), [(tiles, 1 + 27 + 81 - 9)]);
+    assert_eq!(at(2, 5, &[0, 0, 0, 1, -1]), [(2 * 4, 1), (tiles + 256 + 2, 0x80 | 54)]);
+    assert_eq!(at(33, 10, &[1]), [(tiles + 2 * 256 + 9, 1)]);
+    assert_eq!(at(64 + 8, 0, &[1]), [(tiles + 64 + 16, 1)]);
+    assert_eq!(at(256, 5, &[1]), [(tiles + 48 * 256 + 64, 1)]);
+    assert_eq!(at(299, 240, &[0, 1]), [(tiles + 48 * 320 + 256 + 16 + 8 + 3, 3)]);
+}
+
+#[test]
+fn trit5_refuses_bytes_that_stand_for_no_weights() {
+    // The second group has two columns, so magnitudes above 4 reach past them.
+    for (group, byte, fine) in [(0, 121, true), (0, 122, false), (0, 0x80, false), (1, 4, true), (1, 5, false)] {
+        let mut packed = vec![0; 64 * 6];
+        packed[64 * 4 + 64 * group + 1] = byte;
+        let wrong = LayoutError::Value { row: 1, column: 5 * group, found: byte.into() };
+        assert_eq!(Layout::Trit5.unpack(2, 7, &packed).map(drop), if fine { Ok(()) } else { Err(wrong) });
+    }
+}
+
+#[test]
 fn lengths_overflow_to_none() {
-    for layout in [Layout::Trit2, Layout::Bit1] {
+    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1] {
         assert_eq!(layout.packed_len(u64::MAX, u64::MAX), None);
         assert_eq!(layout.packed_len(u64::MAX, 1), None);
-        assert_eq!(layout.packed_len(0, u64::MAX), Some(0));
+        assert_eq!(layout.packed_len(0, u64::MAX - 9), Some(0));
     }
+    assert_eq!(Layout::Trit5.packed_len(1, 6), Some(64 * (4 + 2)));
     assert_eq!(Layout::Trit2.packed_len(1, 1), Some(64));
     assert_eq!(Layout::Dense.packed_len(1, 1), None);
 }
