@@ -1,12 +1,12 @@
 //! The float product of two matrices.
 //!
 //! Sums are kept in small tiles of accumulators, which become vector registers; the terms of one sum are added in the
-//! order of `k`, or in sixteen interleaved parts where `b` is transposed.
+//! order of `k`, or in 32 interleaved parts where `b` is transposed.
 
 /// Columns of a tile.
-const COLUMNS: usize = 32;
+const COLUMNS: usize = 16;
 /// Parts of a sum where `b` is transposed.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 /// The factors of a product.
 #[derive(Clone, Copy, Debug)]
@@ -29,21 +29,14 @@ pub(super) fn matmul(p: Product<'_>, y: &mut [f32]) {
     let rows = y.len() / p.n;
     assert!(y.len() == rows * p.n && p.a.len() == rows * p.k && p.b.len() == p.k * p.n, "a product of these sizes");
     if p.transposed {
-        let mut row = 0;
-        while row + 2 <= rows {
-            transposed_rows::<2>(p, row, y);
-            row += 2;
-        }
-        if row < rows {
-            transposed_rows::<1>(p, row, y);
-        }
+        (0..rows).for_each(|row| transposed_row(p, row, y));
         return;
     }
     for column in (0..p.n).step_by(COLUMNS) {
         let mut row = 0;
-        while row + 4 <= rows {
-            tile::<4>(p, row, column, y);
-            row += 4;
+        while row + 2 <= rows {
+            tile::<2>(p, row, column, y);
+            row += 2;
         }
         while row < rows {
             tile::<1>(p, row, column, y);
@@ -52,20 +45,21 @@ pub(super) fn matmul(p: Product<'_>, y: &mut [f32]) {
     }
 }
 
-/// The sums of `R` rows with up to 32 columns.
+/// The sums of `R` rows with up to 16 columns. Missing columns are zeros whose sums nobody reads.
 #[inline(always)]
 fn tile<const R: usize>(p: Product<'_>, row: usize, column: usize, y: &mut [f32]) {
     let n = COLUMNS.min(p.n - column);
     let mut sums = [[0f32; COLUMNS]; R];
-    for (k, b) in p.b.chunks_exact(p.n).enumerate() {
-        let a: [f32; R] = std::array::from_fn(|r| p.a[(row + r) * p.k + k]);
-        if let Some(b) = b[column..].first_chunk::<COLUMNS>() {
-            for (sums, a) in sums.iter_mut().zip(a) {
-                sums.iter_mut().zip(b).for_each(|(sum, &b)| *sum += a * b);
-            }
-        } else {
-            for (sums, a) in sums.iter_mut().zip(a) {
-                sums.iter_mut().zip(&b[column..]).for_each(|(sum, &b)| *sum += a * b);
+    let a: [&[f32]; R] = std::array::from_fn(|r| &p.a[(row + r) * p.k..][..p.k]);
+    for k in 0..p.k {
+        let b = &p.b[k * p.n + column..];
+        let b = match b.first_chunk::<COLUMNS>() {
+            Some(b) if n == COLUMNS => *b,
+            _ => padded(&b[..n]),
+        };
+        for (sums, a) in sums.iter_mut().zip(a) {
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += a[k] * b;
             }
         }
     }
@@ -74,39 +68,39 @@ fn tile<const R: usize>(p: Product<'_>, row: usize, column: usize, y: &mut [f32]
     }
 }
 
-/// The sums of `R` rows with all columns of a transposed factor.
+/// Up to `N` values and zeros.
 #[inline(always)]
-fn transposed_rows<const R: usize>(p: Product<'_>, row: usize, y: &mut [f32]) {
-    let mut column = 0;
-    while column + 4 <= p.n {
-        dots::<R, 4>(p, row, column, y);
-        column += 4;
-    }
-    while column < p.n {
-        dots::<R, 1>(p, row, column, y);
-        column += 1;
+fn padded<const N: usize>(values: &[f32]) -> [f32; N] {
+    let mut all = [0.0; N];
+    all[..values.len()].copy_from_slice(values);
+    all
+}
+
+/// The sums of a row with all columns of a transposed factor.
+#[inline(always)]
+fn transposed_row(p: Product<'_>, row: usize, y: &mut [f32]) {
+    let a = &p.a[row * p.k..][..p.k];
+    for (column, y) in y[row * p.n..][..p.n].iter_mut().enumerate() {
+        *y = dot(a, &p.b[column * p.k..][..p.k]);
     }
 }
 
 #[inline(always)]
-fn dots<const R: usize, const C: usize>(p: Product<'_>, row: usize, column: usize, y: &mut [f32]) {
-    let a: [&[f32]; R] = std::array::from_fn(|r| &p.a[(row + r) * p.k..][..p.k]);
-    let b: [&[f32]; C] = std::array::from_fn(|c| &p.b[(column + c) * p.k..][..p.k]);
-    let mut sums = [[[0f32; LANES]; C]; R];
-    for start in (0..p.k - p.k % LANES).step_by(LANES) {
-        for (sums, a) in sums.iter_mut().zip(a) {
-            for (sums, b) in sums.iter_mut().zip(b) {
-                let terms = a[start..][..LANES].iter().zip(&b[start..][..LANES]);
-                sums.iter_mut().zip(terms).for_each(|(sum, (&a, &b))| *sum += a * b);
-            }
-        }
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let ((a_whole, a_tail), (b_whole, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_whole.iter().zip(b_whole) {
+        multiply_add(&mut sums, a, b);
     }
-    let tail = p.k - p.k % LANES;
-    for (r, (sums, a)) in sums.iter_mut().zip(a).enumerate() {
-        for (c, (sums, b)) in sums.iter_mut().zip(b).enumerate() {
-            let terms = a[tail..].iter().zip(&b[tail..]);
-            sums.iter_mut().zip(terms).for_each(|(sum, (&a, &b))| *sum += a * b);
-            y[(row + r) * p.n + column + c] = sums.iter().sum();
-        }
+    if !a_tail.is_empty() {
+        multiply_add(&mut sums, &padded(a_tail), &padded(b_tail));
+    }
+    sums.iter().sum()
+}
+
+#[inline(always)]
+fn multiply_add(sums: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
+    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+        *sum += a * b;
     }
 }
