@@ -11,6 +11,7 @@ use bitc_ir::{Blob, Facts, Graph};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::input;
 
+mod onnx;
 mod text;
 pub mod yaml;
 
@@ -77,7 +78,7 @@ pub struct Importer {
 }
 
 /// Every importer. Content is tried in this order.
-pub const IMPORTERS: &[Importer] = &[text::IMPORTER, yaml::IMPORTER];
+pub const IMPORTERS: &[Importer] = &[text::IMPORTER, onnx::IMPORTER, yaml::IMPORTER];
 
 /// Reads the model at `path` with the importer for its format.
 ///
@@ -150,7 +151,7 @@ mod tests {
         assert!(named("a.bit", b"BITC\x01").unwrap_err().contains("a compiled artifact"));
         assert!(named("a.pt", b"PK").unwrap_err().contains("--weights"));
         assert!(named("a.txt", b"x").unwrap_err().contains("the extension `txt`"));
-        assert!(named("a", b"x").unwrap_err().contains("text IR or YAML model"));
+        assert!(named("a", b"x").unwrap_err().contains("text IR or ONNX model or YAML model"));
     }
 
     #[test]

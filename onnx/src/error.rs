@@ -169,6 +169,14 @@ pub enum Cause {
         /// The versions that are.
         expected: &'static str,
     },
+    /// A dimension was to be bound that no input has.
+    #[error("no dimension is called {}{}", quoted(.name), known_dims(.known))]
+    UnknownDim {
+        /// The name.
+        name: String,
+        /// The names that inputs have.
+        known: Vec<String>,
+    },
     /// A node uses a domain that the model does not import.
     #[error("domain {} is used but not imported", quoted(.0))]
     DomainNotImported(String),
@@ -288,6 +296,7 @@ impl Cause {
             Cause::Malformed { .. }
             | Cause::NotAModel(_)
             | Cause::DomainNotImported(_)
+            | Cause::UnknownDim { .. }
             | Cause::Tensor { .. }
             | Cause::External { .. }
             | Cause::ValueType { .. }
@@ -318,6 +327,11 @@ impl Cause {
 
 fn near(nearest: &Option<String>) -> String {
     nearest.as_ref().map_or_else(String::new, |n| format!(", did you mean `{n}`?"))
+}
+
+fn known_dims(known: &[String]) -> String {
+    let names: Vec<_> = known.iter().map(|n| quoted(n)).collect();
+    if names.is_empty() { ", the inputs have fixed sizes".into() } else { format!(", expected {}", names.join(" or ")) }
 }
 
 /// The longest name that a message repeats.

@@ -11,7 +11,7 @@ pub(crate) mod order;
 pub mod tensor;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitc_ir::{Blob, Dim, Graph, Shape, TensorType};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use prost::Message as _;
 use crate::error::{Cause, Fault, ImportError};
 use crate::external::Resolver;
 use crate::limits::{Budget, Limits, check};
-use crate::proto::{DimensionValue, ModelProto, TypeValue, ValueInfoProto};
+use crate::proto::{DimensionValue, GraphProto, ModelProto, TypeValue, ValueInfoProto};
 use opset::Opsets;
 
 /// What an import takes besides the file.
@@ -99,6 +99,7 @@ pub fn import_model(
     if let Some(found) = opsets.get("").filter(|&v| v > opset::NEWEST) {
         warnings.push(format!("opset {found} is newer than {}, operators are read as of that version", opset::NEWEST));
     }
+    check_dims(graph, &options.dims)?;
     let mut out = Graph::new(graph.name.clone());
     for (key, value) in
         [("producer", &model.producer_name), ("producer_version", &model.producer_version), ("domain", &model.domain)]
@@ -114,6 +115,23 @@ pub fn import_model(
     let graph = walk.run(graph)?;
     warnings.append(&mut walk.warnings);
     Ok(Imported { graph, warnings })
+}
+
+/// Checks that every dimension that is to be bound is one of an input.
+fn check_dims(graph: &GraphProto, bound: &BTreeMap<String, usize>) -> Result<(), Cause> {
+    let mut known = BTreeSet::new();
+    for info in &graph.input {
+        let Some(TypeValue::Tensor(tensor)) = info.r#type.as_ref().and_then(|t| t.value.as_ref()) else { continue };
+        for dim in tensor.shape.iter().flat_map(|s| &s.dim) {
+            if let Some(DimensionValue::Param(name)) = &dim.value {
+                known.insert(name.clone());
+            }
+        }
+    }
+    match bound.keys().find(|name| !known.contains(*name)) {
+        Some(name) => Err(Cause::UnknownDim { name: name.clone(), known: known.into_iter().take(8).collect() }),
+        None => Ok(()),
+    }
 }
 
 /// The type that a graph declares for a value. Dimensions without a number or name are called `unknown` and a number.

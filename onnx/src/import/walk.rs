@@ -381,7 +381,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             sees_outside: false,
             opsets,
             bound: Rc::new(bound),
-            path: format!("{name}/"),
+            path: nested_path(&name),
             results,
         });
         Ok(())
@@ -418,7 +418,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             return Err(Cause::Arity(format!("If has {expected} outputs, its branch {found}")).into());
         }
         let (opsets, bound) = (frame.opsets.clone(), frame.bound.clone());
-        let path = format!("{}/", self.place(node, index).name);
+        let path = nested_path(&self.place(node, index).name);
         let stored = stored(graph).map_err(Stop::Fatal)?;
         let given = |n: &str| stored.contains_key(n) || self.visible(n);
         let outputs = graph.output.iter().map(|o| o.name.as_str());
@@ -479,6 +479,16 @@ impl<'m, 'f> Walk<'m, 'f> {
             source: meta("pkg.torch.onnx.stack_trace").and_then(source_line),
         }
     }
+}
+
+/// The longest path of a nested body; a deeper one keeps its innermost part.
+const LONGEST_PATH: usize = 200;
+
+/// The path of the body that the node of that name opens.
+fn nested_path(name: &str) -> String {
+    let skip = name.chars().count().saturating_sub(LONGEST_PATH);
+    let cut = if skip > 0 { "../" } else { "" };
+    format!("{cut}{}/", name.chars().skip(skip).collect::<String>())
 }
 
 /// Why a node was not imported.
