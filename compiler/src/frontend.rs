@@ -46,13 +46,23 @@ pub struct Options {
     pub weights: Option<PathBuf>,
     /// Symbolic dimensions that are known.
     pub dims: BTreeMap<String, usize>,
+    /// Settings of the model that the user overrides, by name.
+    pub overrides: BTreeMap<String, String>,
+    /// Whether real-valued nodes of a logic network may be taken for the bits they come nearest to.
+    pub discretize: bool,
     /// How many bytes may be made beyond what the input files hold.
     pub max_memory: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { weights: None, dims: BTreeMap::new(), max_memory: 512 << 20 }
+        Self {
+            weights: None,
+            dims: BTreeMap::new(),
+            overrides: BTreeMap::new(),
+            discretize: false,
+            max_memory: 512 << 20,
+        }
     }
 }
 

@@ -13,9 +13,12 @@ use crate::weights::{self, StateDict};
 
 mod bit_mlp;
 mod build;
+mod difflut;
 pub(crate) mod document;
+mod encoder;
 mod fields;
 mod layer;
+mod lut_network;
 mod parameters;
 mod quant;
 mod sequential;
@@ -30,7 +33,7 @@ use parameters::Parameters;
 pub(super) const IMPORTER: Importer = Importer { name: "YAML model", extensions: &["yaml", "yml"], recognises, import };
 
 /// The models that `model:` may name.
-const MODELS: [&str; 2] = ["bit_mlp", "sequential"];
+const MODELS: [&str; 3] = ["bit_mlp", "sequential", "lut_network"];
 
 /// A model as its schema describes it.
 struct Model {
@@ -46,20 +49,32 @@ enum WeightSource {
     Random(u64),
 }
 
-/// YAML models are text with a line that begins with `model:`.
+/// YAML models are text with a line that begins with `model:` or `model_type:`.
 fn recognises(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(1 << 16)];
     let text = String::from_utf8_lossy(head);
-    text.lines().any(|line| line.starts_with("model:"))
+    text.lines().any(|line| line.starts_with("model:") || line.starts_with("model_type:"))
 }
 
 fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
     let node = document::parse(source.bytes.bytes())?;
+    if difflut::recognises(&node) {
+        return difflut::import(&node, source, options);
+    }
+    if names_model(&node, "lut_network") {
+        return lut_network::import(&node, source, options);
+    }
     let faults = Faults::default();
     let (name, model) = read(&node, &faults);
     Failure::check(faults.into_inner())?;
     let model = model.ok_or_else(|| Diagnostic::bug("a model without faults and without layers"))?;
     build(name, model, source, options)
+}
+
+/// Whether the document says `model: name`.
+fn names_model(node: &Node, name: &str) -> bool {
+    let Value::Map(entries) = &node.value else { return false };
+    entries.iter().any(|e| e.key == "model" && matches!(&e.value.value, Value::Text(t) if t == name))
 }
 
 /// Reads the document; without a model there is at least one fault.

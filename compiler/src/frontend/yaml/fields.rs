@@ -39,6 +39,11 @@ impl<'a> Fields<'a> {
         Self { what, place: node.place, entries, known: Vec::new(), faults }
     }
 
+    /// Where faults go.
+    pub(super) fn faults(&self) -> &'a Faults {
+        self.faults
+    }
+
     /// Adds a fault at a place.
     pub(super) fn fault(&self, place: Place, d: Diagnostic) {
         self.faults.borrow_mut().push(place.at(d));
@@ -103,6 +108,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A finite number.
+    pub(super) fn number(&mut self, key: &'static str) -> Option<f32> {
+        self.read(key, "a number", |v| {
+            let v = match v {
+                Value::Int(n) => *n as f32,
+                Value::Float(v) => *v as f32,
+                _ => return None,
+            };
+            v.is_finite().then_some(v)
+        })
+    }
+
     /// A finite number that is not negative.
     pub(super) fn positive(&mut self, key: &'static str) -> Option<f32> {
         self.read(key, "a number that is not negative", |v| {
@@ -150,6 +167,11 @@ impl<'a> Fields<'a> {
             self.fault(node.place, d);
         }
         found.map(|(_, v)| *v)
+    }
+
+    /// The keys that were not read.
+    pub(super) fn unread(&self) -> Vec<&'a str> {
+        self.entries.iter().map(|e| e.key.as_str()).filter(|key| !self.known.contains(key)).collect()
     }
 
     /// Reports every key that was not read.
