@@ -255,3 +255,6 @@ fn has_tensors(layers: &[Layer]) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod lut_tests;

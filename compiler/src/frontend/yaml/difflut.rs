@@ -92,6 +92,9 @@ fn read(node: &Node, options: &Options, faults: &Faults, warnings: &mut Vec<Diag
     fields.size("node_input_dim", 1);
     let encoder = fields.node("encoder_config").and_then(|n| read_encoder(n, input_size, faults, warnings));
     let (settings, tau) = read_runtime(&mut fields, options, faults, warnings);
+    for known in ["seed", "dataset", "metadata", "pretrained", "pretrained_name"] {
+        fields.node(known);
+    }
     note_unread(&fields, "the model", warnings);
     Config { node: node_kind, learnable, widths, classes, input_size, encoder, settings, tau }
 }

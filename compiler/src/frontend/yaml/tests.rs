@@ -10,7 +10,7 @@ use super::*;
 use crate::error::Kind as ErrorKind;
 
 /// A folder with a model and its weights.
-struct Case(TempDir);
+pub(super) struct Case(TempDir);
 
 impl Case {
     fn new(yaml: &str) -> Self {
@@ -19,13 +19,13 @@ impl Case {
         case
     }
 
-    fn with(yaml: &str, weights: &[(&str, Tensor)]) -> Self {
+    pub(super) fn with(yaml: &str, weights: &[(&str, Tensor)]) -> Self {
         let case = Self::new(yaml);
         std::fs::write(case.path("w.safetensors"), safetensors(weights)).unwrap();
         case
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -34,17 +34,17 @@ impl Case {
     }
 
     /// The faults, each as the short format shows it after the path.
-    fn faults(&self) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<String> {
         let failure = self.import().unwrap_err();
         let dir = format!("{}/", self.0.path().display());
         failure.diagnostics().iter().map(|d| d.to_string().replace(&dir, "").replace("\n  ", "; ")).collect()
     }
 
-    fn warnings(&self) -> Vec<String> {
+    pub(super) fn warnings(&self) -> Vec<String> {
         self.import().unwrap().warnings.iter().map(|d| d.warning()).collect()
     }
 
-    fn run(&self, x: Tensor) -> Vec<f32> {
+    pub(super) fn run(&self, x: Tensor) -> Vec<f32> {
         let graph = self.import().unwrap_or_else(|e| panic!("{e}")).graph;
         eval(&graph, &[x]).unwrap()[0].to_vec().unwrap()
     }
@@ -60,6 +60,9 @@ fn safetensors(tensors: &[(&str, Tensor)]) -> Vec<u8> {
             DType::I8 => "I8",
             DType::U8 => "U8",
             DType::F64 => "F64",
+            DType::I16 => "I16",
+            DType::I32 => "I32",
+            DType::U64 => "U64",
             _ => "F32",
         };
         let entry = serde_json::json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [begin, data.len()]});
