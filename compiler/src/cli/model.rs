@@ -32,6 +32,7 @@ impl ModelArgs {
             weights: self.weights.clone(),
             dims: self.dims(),
             max_memory: self.max_memory.unwrap_or(defaults.max_memory),
+            ..defaults
         }
     }
 
