@@ -25,8 +25,8 @@ pub struct ArgMax {
 
 impl OpDef for ArgMax {
     const INFO: &'static [OpInfo] = &[
-        OpInfo { name: "argmax", inputs: &["x"], outputs: &["y"], doc: "y = the position of the largest element along `axis`, the first of equals unless `last`." },
-        OpInfo { name: "argmin", inputs: &["x"], outputs: &["y"], doc: "y = the position of the smallest element along `axis`, the first of equals unless `last`." },
+        OpInfo { name: "argmax", inputs: &["x"], outputs: &["y"], doc: "y = the position of the largest element along `axis`, the first of equals unless `last`; NaN wins." },
+        OpInfo { name: "argmin", inputs: &["x"], outputs: &["y"], doc: "y = the position of the smallest element along `axis`, the first of equals unless `last`; NaN wins." },
     ];
 
     fn from_attrs(name: &str, attrs: &mut AttrReader) -> Result<Self, AttrError> {
@@ -69,8 +69,11 @@ impl OpDef for ArgMax {
         if dims[axis] == 0 {
             return Err(EvalError::Undefined("the axis is empty".to_owned()));
         }
-        let values = array::floats(x);
-        let y: Vec<i64> = values.lanes(Axis(axis)).into_iter().map(|lane| self.position(lane.iter().copied())).collect();
+        // Integers are compared as such: beyond 2^53 they differ where their floats do not.
+        let y: Vec<i64> = match array::integers(x) {
+            Some(values) => values.lanes(Axis(axis)).into_iter().map(|lane| self.position(lane.iter().copied())).collect(),
+            None => array::floats(x).lanes(Axis(axis)).into_iter().map(|lane| self.position(lane.iter().copied())).collect(),
+        };
         if self.keep {
             dims[axis] = 1;
         } else {
@@ -82,12 +85,13 @@ impl OpDef for ArgMax {
 
 impl ArgMax {
     /// The position among values; a NaN wins over every number, as numpy has it.
-    fn position(&self, values: impl Iterator<Item = f64>) -> i64 {
-        let mut best: Option<(usize, f64)> = None;
+    fn position<T: PartialOrd + Copy>(&self, values: impl Iterator<Item = T>) -> i64 {
+        let is_nan = |v: T| v.partial_cmp(&v).is_none();
+        let mut best: Option<(usize, T)> = None;
         for (i, v) in values.enumerate() {
             let wins = match best {
                 None => true,
-                Some((_, b)) if v.is_nan() || b.is_nan() => v.is_nan() && (!b.is_nan() || self.last),
+                Some((_, b)) if is_nan(v) || is_nan(b) => is_nan(v) && (!is_nan(b) || self.last),
                 Some((_, b)) => (if self.min { v < b } else { v > b }) || (self.last && v == b),
             };
             if wins {

@@ -11,7 +11,7 @@ use crate::types::TensorType;
 /// The positions of `axes` in opposite order.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reverse {
-    /// The axes.
+    /// The axes, each once.
     pub axes: Vec<usize>,
 }
 
@@ -26,8 +26,11 @@ impl OpDef for Reverse {
     fn from_attrs(_: &str, attrs: &mut AttrReader) -> Result<Self, AttrError> {
         let list = attrs.ints("axes")?.unwrap_or_default();
         let axes: Vec<usize> = list.iter().filter_map(|&a| usize::try_from(a).ok()).collect();
-        if axes.len() != list.len() {
-            return Err(attrs.invalid("axes", "axes", format!("{list:?}")));
+        let mut once = axes.clone();
+        once.sort_unstable();
+        once.dedup();
+        if once.len() != list.len() {
+            return Err(attrs.invalid("axes", "axes, each once", format!("{list:?}")));
         }
         Ok(Self { axes })
     }
