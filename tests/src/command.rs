@@ -132,7 +132,8 @@ fn compare_run(graph: &Graph, run: &Run, outputs: Result<Vec<Tensor>, String>) -
         let empty = a.numel() == 0 && b.numel() == 0 && a.dtype() == b.dtype();
         if !empty && !same(a, b) {
             let number = |t: &Tensor| t.to_f64().iter().map(|&v| shown(v, t)).collect::<Vec<_>>().join(", ");
-            return Err(format!("`{}` is {} [{}], not {}", output.name, b.ty(), number(b), a.ty()));
+            let (found, expected) = (number(b), number(a));
+            return Err(format!("`{}` is {} [{found}], not {} [{expected}]", output.name, b.ty(), a.ty()));
         }
     }
     Ok(())

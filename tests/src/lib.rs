@@ -27,7 +27,7 @@ mod sample;
 
 use std::path::{Path, PathBuf};
 
-pub use case::{Case, Command};
+pub use case::{Case, Command, Section};
 
 /// The folder of the workspace.
 pub fn workspace() -> PathBuf {
