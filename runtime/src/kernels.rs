@@ -20,6 +20,8 @@ pub(crate) mod product;
 pub(crate) mod quantize;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod reduce;
+#[cfg(feature = "threads")]
+mod threaded;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod window;
 
@@ -216,4 +218,18 @@ pub fn best() -> &'static dyn Kernels {
 /// The kernels of that name, if this machine can run them.
 pub fn by_name(name: &str) -> Option<&'static dyn Kernels> {
     available().iter().copied().find(|kernels| kernels.name() == name)
+}
+
+/// `kernels` on `threads` threads: those that share the work with the caller stay until the process ends. Results do
+/// not depend on the number of threads.
+///
+/// # Errors
+/// If the system starts no more threads.
+#[cfg(feature = "threads")]
+pub fn with_threads(kernels: &'static dyn Kernels, threads: usize) -> std::io::Result<&'static dyn Kernels> {
+    if threads < 2 {
+        return Ok(kernels);
+    }
+    let pool = crate::pool::Pool::new(threads)?;
+    Ok(Box::leak(Box::new(threaded::Threaded { kernels, pool })))
 }

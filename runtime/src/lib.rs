@@ -40,6 +40,8 @@ mod extents;
 mod frame;
 mod isa;
 pub mod kernels;
+#[cfg(feature = "threads")]
+mod pool;
 mod program;
 mod session;
 mod trace;

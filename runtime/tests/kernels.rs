@@ -323,3 +323,35 @@ fn the_list_of_instruction_sets_ends_with_portable() {
         assert_eq!(kernels::by_name(name).map(|isa| isa.name()), Some(name));
     }
 }
+
+#[cfg(feature = "threads")]
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let mut random = Random(SEED);
+    let isa = kernels::best();
+    for threads in [2, 3, 7] {
+        let threaded = kernels::with_threads(isa, threads).unwrap();
+        assert_eq!(threaded.name(), isa.name());
+        for (layout, tokens, n, k) in LAYOUTS.iter().flat_map(|&layout| {
+            [(1, 1000, 2500), (2, 900, 1300), (5, 700, 700), (13, 130, 1600)].map(|(t, n, k)| (layout, t, n, k))
+        }) {
+            let tokens = Tokens::new(tokens, k, || random.byte());
+            let w = layout.pack(n, k, &random.weights(layout, n * k)).unwrap();
+            let product = tokens.product(layout, n, &w);
+            let mut floats = |len: usize| -> Vec<f32> { (0..len).map(|_| random.float(-3)).collect() };
+            let (row_scale, scale, bias) = (floats(tokens.sums.len()), floats(n), floats(n));
+            let post = Post { row_scale: &row_scale, scale: &scale, bias: Some(&bias), activation: Activation::Relu };
+            let (mut y, mut expected) = (vec![0.0; tokens.sums.len() * n], vec![1.0; tokens.sums.len() * n]);
+            isa.bit_linear(product, &post, &mut expected);
+            threaded.bit_linear(product, &post, &mut y);
+            assert_eq!(bits(&y), bits(&expected), "{threads} threads, {} {n} x {k}", layout.name());
+            let (mut acc, mut expected) = (vec![0; y.len()], vec![1; y.len()]);
+            isa.bit_product(product, &mut expected);
+            threaded.bit_product(product, &mut acc);
+            assert_eq!(acc, expected, "{threads} threads, {} {n} x {k}", layout.name());
+        }
+        let x: Vec<f32> = (0..50 * 1000).map(|_| random.float(3)).collect();
+        check_quantize(threaded, &x, 1000, &rules()[0], Sharing::Rows(1));
+        check_quantize(threaded, &x, 1000, &rules()[0], Sharing::Rows(50));
+    }
+}

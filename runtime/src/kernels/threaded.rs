@@ -1,0 +1,178 @@
+//! Kernels that split one call over threads: tokens where there are several, else the rows of the weights.
+//!
+//! Every output is computed by one thread in the order of the single thread, so results do not depend on the number of
+//! threads.
+
+use std::fmt;
+
+use bitc_format::Layout;
+use bitc_format::inst::Step;
+use bitc_format::logic::Program;
+
+use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe};
+#[cfg(not(feature = "minimal"))]
+use super::{Norm, Planes, Product};
+use super::{QuantizeRule, Quantized, Sharing, Tile};
+use crate::isa::{BLOCK, PANEL, TILE};
+use crate::pool::Pool;
+
+/// The most parts of a call.
+const PARTS: usize = 64;
+/// Products below which a call is not worth waking anybody.
+const WORTHWHILE: usize = 1 << 21;
+
+/// Kernels of one instruction set on several threads.
+pub(super) struct Threaded {
+    pub(super) kernels: &'static dyn Kernels,
+    pub(super) pool: Pool,
+}
+
+/// A part of a product and where its results go.
+struct Part<'a, T> {
+    product: BitProduct<'a>,
+    /// The tokens and the rows of weights before it.
+    tokens: usize,
+    rows: usize,
+    out: &'a mut [T],
+}
+
+impl Threaded {
+    /// Calls `work` with the parts of a product, on all threads.
+    fn split<T: Send>(&self, product: BitProduct<'_>, out: &mut [T], work: impl Fn(&mut Part<'_, T>) + Sync) {
+        let tokens = product.sums.len();
+        let parts = self.pool.threads().min(PARTS);
+        let size = tokens.saturating_mul(product.n).saturating_mul(product.k);
+        // The rows of trit5 are not next to each other.
+        let by_rows = tokens == 1 && product.layout != Layout::Trit5;
+        let units = if by_rows { product.n.div_ceil(PANEL) } else { tokens };
+        if parts < 2 || units < 2 || size < WORTHWHILE || out.len() != tokens * product.n {
+            return work(&mut Part { product, tokens: 0, rows: 0, out });
+        }
+        let group = if product.layout == Layout::Bit1 { 32 } else { 16 };
+        let panel_len = PANEL / TILE * BLOCK * product.k.div_ceil(group);
+        let mut rest = out;
+        let mut items: [Option<Part<'_, T>>; PARTS] = std::array::from_fn(|part| {
+            let (first, end) = (units * part / parts, units * (part + 1) / parts);
+            if part >= parts || first == end {
+                return None;
+            }
+            let (tokens, rows, product) = if by_rows {
+                let rows = first * PANEL..(end * PANEL).min(product.n);
+                let w = &product.w[first * panel_len..(end * panel_len).min(product.w.len())];
+                (0, rows.start, BitProduct { w, n: rows.len(), ..product })
+            } else {
+                let q = &product.q[first * product.pitch..end * product.pitch];
+                (first, 0, BitProduct { q, sums: &product.sums[first..end], ..product })
+            };
+            let (out, others) = std::mem::take(&mut rest).split_at_mut(product.n * product.sums.len());
+            rest = others;
+            Some(Part { product, tokens, rows, out })
+        });
+        self.pool.each(&mut items[..parts], |part| {
+            if let Some(part) = part {
+                work(part);
+            }
+        });
+    }
+}
+
+impl FloatKernels for Threaded {
+    fn map(&self, registers: &mut [Tile], loaded: usize, steps: &[Step]) {
+        self.kernels.map(registers, loaded, steps);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn matmul(&self, product: Product<'_>, y: &mut [f32]) {
+        self.kernels.matmul(product, y);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn convolve(&self, planes: Planes<'_>, y: &mut [f32]) {
+        self.kernels.convolve(planes, y);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn softmax(&self, y: &mut [f32], n: usize, log: bool) {
+        self.kernels.softmax(y, n, log);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn normalize(&self, x: &[f32], norm: Norm<'_>, y: &mut [f32]) {
+        self.kernels.normalize(x, norm, y);
+    }
+}
+
+impl Kernels for Threaded {
+    fn name(&self) -> &'static str {
+        self.kernels.name()
+    }
+
+    fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>) {
+        let Quantized { q, pitch, scale, sums } = out;
+        let (parts, rows) = (self.pool.threads().min(PARTS), scale.len());
+        let fits =
+            x.len() == rows * columns && q.len() == rows * pitch && sums.as_ref().is_none_or(|s| s.len() == rows);
+        if parts < 2 || rows < 2 || x.len() < WORTHWHILE / 64 || sharing != Sharing::Rows(1) || !fits {
+            return self.kernels.quantize(x, columns, rule, sharing, Quantized { q, pitch, scale, sums });
+        }
+        let mut rest = (x, q, scale, sums);
+        let mut items: [Option<(&[f32], Quantized<'_>)>; PARTS] = std::array::from_fn(|part| {
+            if part >= parts {
+                return None;
+            }
+            let len = rows * (part + 1) / parts - rows * part / parts;
+            let (x, q, scale, sums) = std::mem::take(&mut rest);
+            let (x, next_x) = x.split_at(len * columns);
+            let (q, next_q) = q.split_at_mut(len * pitch);
+            let (scale, next_scale) = scale.split_at_mut(len);
+            let (sums, next_sums) = sums.map(|sums| sums.split_at_mut(len)).unzip();
+            rest = (next_x, next_q, next_scale, next_sums);
+            Some((x, Quantized { q, pitch, scale, sums }))
+        });
+        self.pool.each(&mut items[..parts], |item| {
+            if let Some((x, out)) = item.take() {
+                self.kernels.quantize(x, columns, rule, sharing, out);
+            }
+        });
+    }
+
+    fn bit_product(&self, product: BitProduct<'_>, acc: &mut [i32]) {
+        self.split(product, acc, |part| self.kernels.bit_product(part.product, part.out));
+    }
+
+    fn bit_linear(&self, product: BitProduct<'_>, post: &Post<'_>, y: &mut [f32]) {
+        self.split(product, y, |part| {
+            let (n, tokens) = (part.product.n, part.product.sums.len());
+            let row_scale =
+                if post.row_scale.len() > 1 { &post.row_scale[part.tokens..][..tokens] } else { post.row_scale };
+            let scale = if post.scale.len() > 1 { &post.scale[part.rows..][..n] } else { post.scale };
+            let bias = post.bias.map(|bias| &bias[part.rows..][..n]);
+            self.kernels.bit_linear(part.product, &Post { row_scale, scale, bias, ..*post }, part.out);
+        });
+    }
+
+    fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
+        self.kernels.post(acc, n, post, y);
+    }
+
+    fn probe(&self, probe: Probe<'_>) -> u64 {
+        self.kernels.probe(probe)
+    }
+
+    fn logic(
+        &self,
+        program: &Program,
+        input: LogicInput<'_>,
+        output: LogicOutput<'_>,
+        n_rows: usize,
+        scratch: &mut [u64],
+    ) {
+        self.kernels.logic(program, input, output, n_rows, scratch);
+    }
+}
+
+impl fmt::Debug for Threaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Threaded({}, {})", self.kernels.name(), self.pool.threads())
+    }
+}
