@@ -15,7 +15,7 @@ pub struct SplitLimits(pub [u8; MAX_FANIN + 1]);
 
 impl Default for SplitLimits {
     fn default() -> Self {
-        Self([0, 0, 0, 0, 3, 5, 8])
+        Self([0, 0, 0, 0, 3, 5, 5])
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) const MANY: usize = 8;
 /// Words of a slot where there are few.
 pub(crate) const FEW: usize = 2;
 
+/// Columns that may be packed together.
+pub(crate) const PACKED_TOGETHER: usize = 64;
+
 /// Slots of `N` words in registers.
 pub(crate) trait Bits<const N: usize>: Isa {
     /// A slot in registers.
@@ -35,10 +38,18 @@ pub(crate) trait Bits<const N: usize>: Isa {
     fn table<const TABLE: i32>(self, a: Self::Slot, b: Self::Slot, c: Self::Slot) -> Self::Slot;
 
     /// Packs up to `64 * N` rows of bytes: bit `r` of `slots[c]` is whether byte `c` of row `r` is not zero. Row `r`
-    /// begins at `r * pitch`, and has as many columns as there are slots; bits past the last row are 0.
+    /// begins at `r * pitch`, and has as many columns as there are slots; bits past the last row are 0. `turned` is
+    /// scratch of as many slots, rounded up to [`PACKED_TOGETHER`].
     #[inline(always)]
-    fn pack_bytes(self, x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; N]]) {
+    fn pack_bytes(self, x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; N]], turned: &mut [[u64; N]]) {
+        let _ = turned;
         plain::pack_bytes(x, pitch, n_rows, slots);
+    }
+
+    /// Writes `y[r * n_groups + g] = scores[g * rows + r]` for as many rows as `y` has.
+    #[inline(always)]
+    fn interleave_groups(self, scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
+        plain::interleave_groups(scores, rows, y, n_groups);
     }
 
     /// Writes `x[r] > threshold` to bit `r` for up to `64 * N` values; further bits are 0.

@@ -10,7 +10,7 @@ mod run;
 
 use bitc_format::logic::Program;
 
-use crate::isa::bits::{Bits, FEW, MANY, Samples};
+use crate::isa::bits::{Bits, FEW, MANY, PACKED_TOGETHER, Samples};
 
 /// A threshold on one feature: the input bit is `x[feature] > threshold`, false for NaN.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -76,7 +76,8 @@ fn n_planes(program: &Program) -> usize {
 /// Words of scratch that a program needs; `None` when that is more than memory can hold.
 pub fn logic_scratch_words(program: &Program) -> Option<usize> {
     let planes = program.n_groups().checked_mul(n_planes(program))?;
-    program.n_slots().checked_add(planes)?.checked_mul(MANY)
+    let turned = program.n_inputs().checked_next_multiple_of(PACKED_TOGETHER)?;
+    program.n_slots().checked_add(planes)?.checked_add(turned)?.checked_mul(MANY)
 }
 
 /// Checks the lengths and runs all blocks.
@@ -120,8 +121,8 @@ fn block<I: Bits<N>, const N: usize>(
     let n_planes = n_planes(program);
     let (words, _) = scratch.as_chunks_mut::<N>();
     let (slots, rest) = words.split_at_mut(program.n_slots());
-    let planes = &mut rest[..program.n_groups() * n_planes];
-    pack::pack(isa, input, first, n, &mut slots[..program.n_inputs()]);
+    let (planes, turned) = rest.split_at_mut(program.n_groups() * n_planes);
+    pack::pack(isa, input, first, n, &mut slots[..program.n_inputs()], turned);
     planes.fill([0; N]);
     if program.is_wide() {
         run::run::<I, N, true>(isa, program, slots, planes, n_planes);

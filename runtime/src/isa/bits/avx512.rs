@@ -1,13 +1,15 @@
 //! AVX-512: a slot of 512 samples is a register, a table of three inputs one instruction.
 
 use std::arch::x86_64::{
-    __m128i, __m512i, _CMP_GT_OQ, _mm_loadu_si128, _mm_storeu_si128, _mm_ternarylogic_epi64, _mm512_add_epi32,
-    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_add_epi16, _mm512_mask_cmp_ps_mask, _mm512_maskz_loadu_ps,
-    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i64x2,
-    _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64,
+    __m128i, __m512, __m512i, _CMP_GT_OQ, _mm_loadu_si128, _mm_storeu_si128, _mm_ternarylogic_epi64, _mm512_add_epi32,
+    _mm512_castpd_ps, _mm512_castps_pd, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32,
+    _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_add_epi16,
+    _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi8,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask,
+    _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 use std::array;
 
@@ -16,6 +18,8 @@ use crate::isa::avx512::Avx512;
 
 /// Columns packed together.
 const COLUMNS: usize = 64;
+/// Chunks of columns packed from eight rows before the next eight.
+const STRIP: usize = 16;
 /// Planes whose sum fits 16 bits.
 const PLANES_16: usize = 16;
 
@@ -41,10 +45,11 @@ impl Bits<MANY> for Avx512 {
     }
 
     #[inline(always)]
-    fn pack_bytes(self, x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]]) {
+    fn pack_bytes(self, x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], turned: &mut [[u64; MANY]]) {
         if n_rows > 64 && slots.len() >= COLUMNS {
+            let turned = &mut turned[..slots.len().next_multiple_of(COLUMNS)];
             // SAFETY: a value of this type exists only where these features were detected.
-            unsafe { pack_many(x, pitch, n_rows, slots) }
+            unsafe { pack_many(x, pitch, n_rows, slots, turned) }
         } else {
             plain::pack_bytes(x, pitch, n_rows, slots);
         }
@@ -54,6 +59,12 @@ impl Bits<MANY> for Avx512 {
     fn compare(self, x: &[f32], threshold: f32, slot: &mut [u64; MANY]) {
         // SAFETY: a value of this type exists only where these features were detected.
         unsafe { compare(x, threshold, slot) }
+    }
+
+    #[inline(always)]
+    fn interleave_groups(self, scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { interleave_groups(scores, rows, y, n_groups) }
     }
 
     #[inline(always)]
@@ -124,55 +135,72 @@ fn load_bytes(from: &[u8; COLUMNS]) -> __m512i {
     unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
 
-/// 64 columns at a time; the last columns are packed again with some of those before them, so that every read is of 64
-/// bytes inside a row.
+/// Eight rows at a time, so that memory is read in few long streams, and up to [`STRIP`] times 64 columns; the last
+/// columns are packed again with some of those before them, so that every read is of 64 bytes inside a row.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]]) {
+fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], turned: &mut [[u64; MANY]]) {
     let n_columns = slots.len();
-    let mut first = 0;
-    while first < n_columns {
-        let at = first.min(n_columns - COLUMNS);
-        let mut parts = [[_mm512_setzero_si512(); 8]; MANY];
-        for (lane, part) in parts.iter_mut().enumerate().take(n_rows.div_ceil(64)) {
-            let rows = &x[64 * lane * pitch + at..];
-            if n_rows >= 64 * (lane + 1) {
-                *part = pack_64(rows, pitch);
-            } else {
-                let mut copy = [0u8; 64 * COLUMNS];
-                for (to, row) in copy.chunks_exact_mut(COLUMNS).zip(rows.chunks(pitch)).take(n_rows - 64 * lane) {
-                    to.copy_from_slice(&row[..COLUMNS]);
+    let n_chunks = n_columns.div_ceil(COLUMNS);
+    let column = |chunk: usize| (chunk * COLUMNS).min(n_columns - COLUMNS);
+    turned.fill([0; MANY]);
+    let mut copy = [0u8; 8 * COLUMNS];
+    for lane in 0..n_rows.div_ceil(64) {
+        for first in (0..n_chunks).step_by(STRIP) {
+            let chunks = first..n_chunks.min(first + STRIP);
+            let mut bits = [[_mm512_setzero_si512(); 8]; STRIP];
+            for group in 0..8 {
+                let row = 64 * lane + 8 * group;
+                let n = n_rows.saturating_sub(row).min(8);
+                for (bits, at) in bits.iter_mut().zip(chunks.clone().map(column)) {
+                    if n == 8 {
+                        bits[group] = pack_8(&x[row * pitch + at..], pitch);
+                    } else if n > 0 {
+                        copy.fill(0);
+                        let rows = x[row * pitch + at..].chunks(pitch).take(n);
+                        for (to, row) in copy.chunks_exact_mut(COLUMNS).zip(rows) {
+                            to.copy_from_slice(&row[..COLUMNS]);
+                        }
+                        bits[group] = pack_8(&copy, COLUMNS);
+                    }
                 }
-                *part = pack_64(&copy, COLUMNS);
+            }
+            for (bits, chunk) in bits.into_iter().zip(chunks) {
+                for (i, words) in interleave(bits).into_iter().enumerate() {
+                    store_many(words, &mut turned[(chunk * 8 + i) * MANY + lane]);
+                }
             }
         }
-        let slots = &mut slots[at..at + COLUMNS];
-        for i in 0..8 {
-            let columns = transpose_8x8(array::from_fn(|lane| parts[lane][i]));
+    }
+    for (chunk, turned) in turned.chunks_exact(COLUMNS).enumerate().take(n_chunks) {
+        let slots = &mut slots[column(chunk)..][..COLUMNS];
+        for (i, words) in turned.as_chunks::<MANY>().0.iter().enumerate() {
+            let columns = transpose_8x8(array::from_fn(|lane| load_many(&words[lane])));
             for (q, column) in columns.into_iter().enumerate() {
                 store_many(column, &mut slots[16 * (q / 2) + 2 * i + q % 2]);
             }
         }
-        first += COLUMNS;
     }
 }
 
-/// Packs 64 rows and columns. The word of column `16 l + 2 i + h` is word `2 l + h` of vector `i`.
+/// Bit `i` of byte `c` is whether byte `c` of row `i` is not zero.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pack_64(x: &[u8], pitch: usize) -> [__m512i; 8] {
-    let mut rows = x.chunks(pitch);
-    // Byte `c` of vector `i` holds rows `8 i` to `8 i + 7` of column `c`.
-    let r: [__m512i; 8] = array::from_fn(|_| {
-        let mut bits = _mm512_setzero_si512();
-        for bit in 0..8 {
-            if let Some(row) = rows.next().and_then(|row| row.first_chunk()) {
-                let row = load_bytes(row);
-                let set = _mm512_test_epi8_mask(row, row);
-                bits = _mm512_mask_add_epi8(bits, set, bits, _mm512_set1_epi8((1u8 << bit) as i8));
-            }
+fn pack_8(x: &[u8], pitch: usize) -> __m512i {
+    let mut bits = _mm512_setzero_si512();
+    for (bit, row) in x.chunks(pitch).take(8).enumerate() {
+        if let Some(row) = row.first_chunk() {
+            let row = load_bytes(row);
+            let set = _mm512_test_epi8_mask(row, row);
+            bits = _mm512_mask_add_epi8(bits, set, bits, _mm512_set1_epi8((1u8 << bit) as i8));
         }
-        bits
-    });
+    }
+    bits
+}
+
+/// Brings the eight bytes of a column together: the word of column `16 l + 2 i + h` is word `2 l + h` of vector `i`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave(r: [__m512i; 8]) -> [__m512i; 8] {
     let pairs: [[__m512i; 4]; 2] = [
         array::from_fn(|i| _mm512_unpacklo_epi8(r[2 * i], r[2 * i + 1])),
         array::from_fn(|i| _mm512_unpackhi_epi8(r[2 * i], r[2 * i + 1])),
@@ -245,11 +273,66 @@ fn sum_planes(planes: &[[u64; MANY]], offset: u32, counts: &mut [u32]) {
         }
         let low = _mm512_add_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(sums)), offset);
         let high = _mm512_add_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(sums)), offset);
-        let mut all = [0u32; 32];
-        for (sums, half) in [low, high].into_iter().zip(all.chunks_exact_mut(16)) {
-            // SAFETY: half of the array is 64 writable bytes.
-            unsafe { _mm512_storeu_si512(half.as_mut_ptr().cast(), sums) }
+        for (sums, counts) in [low, high].into_iter().zip(counts.chunks_mut(16)) {
+            // SAFETY: the mask lets through only as many lanes as there are counts.
+            unsafe { _mm512_mask_storeu_epi32(counts.as_mut_ptr().cast(), first_lanes(counts.len()), sums) }
         }
-        counts.copy_from_slice(&all[..counts.len()]);
     }
+}
+
+/// The mask of the first `n` of sixteen lanes.
+fn first_lanes(n: usize) -> u16 {
+    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+}
+
+/// Squares of sixteen rows and sixteen groups are turned around in registers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn interleave_groups(scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
+    for (first_row, y) in (0..).step_by(16).zip(y.chunks_mut(16 * n_groups)) {
+        for first_group in (0..n_groups).step_by(16) {
+            let n = (n_groups - first_group).min(16);
+            let mut square = [_mm512_setzero_ps(); 16];
+            for (i, vector) in square.iter_mut().enumerate().take(n) {
+                let from = &scores[(first_group + i) * rows + first_row..];
+                let inside = first_lanes(from.len());
+                // SAFETY: the mask lets through only the values of the slice.
+                *vector = unsafe { _mm512_maskz_loadu_ps(inside, from.as_ptr()) };
+            }
+            for (row, y) in transpose_16x16(square).into_iter().zip(y.chunks_exact_mut(n_groups)) {
+                let to = &mut y[first_group..first_group + n];
+                // SAFETY: the mask lets through as many lanes as the slice has values.
+                unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(n), row) }
+            }
+        }
+    }
+}
+
+/// Lane `j` of vector `i` becomes lane `i` of vector `j`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_16x16(v: [__m512; 16]) -> [__m512; 16] {
+    // Within each quarter of the lanes, squares of 4 x 4.
+    let mut fours = [_mm512_setzero_ps(); 16];
+    for k in 0..4 {
+        let [a, b, c, d] = [v[4 * k], v[4 * k + 1], v[4 * k + 2], v[4 * k + 3]];
+        let low = [_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d))];
+        let high = [_mm512_castps_pd(_mm512_unpackhi_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d))];
+        fours[4 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(low[0], low[1]));
+        fours[4 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low[0], low[1]));
+        fours[4 * k + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high[0], high[1]));
+        fours[4 * k + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high[0], high[1]));
+    }
+    // Then the quarters themselves: quarter `q` of `fours[4 k + j]` is quarter `k` of row `4 q + j`.
+    let mut rows = fours;
+    for j in 0..4 {
+        let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
+        let low = [_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(c, d)];
+        let high = [_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(c, d)];
+        rows[j] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
+        rows[4 + j] = _mm512_shuffle_f32x4::<0xdd>(low[0], low[1]);
+        rows[8 + j] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
+        rows[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high[0], high[1]);
+    }
+    rows
 }

@@ -101,6 +101,16 @@ pub(super) fn sum_planes<const N: usize>(planes: &[[u64; N]], offset: u32, count
     }
 }
 
+/// See [`super::Bits::interleave_groups`].
+#[inline(always)]
+pub(super) fn interleave_groups(scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
+    for (row, y) in y.chunks_exact_mut(n_groups).enumerate() {
+        for (y, scores) in y.iter_mut().zip(scores.chunks_exact(rows)) {
+            *y = scores[row];
+        }
+    }
+}
+
 /// Bit `i` of a byte in byte `i`.
 #[inline(always)]
 fn spread(byte: u64) -> u64 {

@@ -5,6 +5,8 @@ use bitc_format::logic::Program;
 use super::LogicOutput;
 use crate::isa::bits::{Bits, MANY};
 
+/// The most groups whose scores are interleaved at once.
+const TOGETHER: usize = 16;
 /// The most rows of a block.
 const ROWS: usize = 64 * MANY;
 
@@ -55,11 +57,23 @@ pub(super) fn write<I: Bits<N>, const N: usize>(
         LogicOutput::Scores { y, tau, beta } => {
             let n_groups = program.n_groups();
             let y = &mut y[first * n_groups..(first + n) * n_groups];
-            each_group(isa, program, planes, n, *tau, *beta, |group, scores| {
-                for (y, &score) in y.chunks_exact_mut(n_groups).zip(scores) {
-                    y[group] = score;
-                }
-            });
+            if n_groups <= TOGETHER {
+                let mut all = [0f32; TOGETHER * ROWS];
+                let all = &mut all[..n_groups * n];
+                let mut rows = all.chunks_exact_mut(n);
+                each_group(isa, program, planes, n, *tau, *beta, |_, scores| {
+                    if let Some(row) = rows.next() {
+                        row.copy_from_slice(scores);
+                    }
+                });
+                isa.interleave_groups(all, n, y, n_groups);
+            } else {
+                each_group(isa, program, planes, n, *tau, *beta, |group, scores| {
+                    for (y, &score) in y.chunks_exact_mut(n_groups).zip(scores) {
+                        y[group] = score;
+                    }
+                });
+            }
         }
         LogicOutput::Argmax { y, tau, beta } => {
             let y = &mut y[first..first + n];
@@ -91,15 +105,28 @@ fn each_group<I: Bits<N>, const N: usize>(
     let (mut counts, mut scores) = ([0u32; ROWS], [0f32; ROWS]);
     let (counts, scores) = (&mut counts[..n], &mut scores[..n]);
     let per_group = super::n_planes(program);
+    let factor = exact_reciprocal(tau);
     for (group, &offset) in program.offsets().iter().enumerate() {
         let planes = &planes[group * per_group..][..program.count_bits() as usize];
         isa.sum_planes(planes, offset, counts);
-        for (score, &count) in scores.iter_mut().zip(&*counts) {
-            // Counts are below 2^24, so neither conversion rounds, and the signed one is the faster.
-            *score = (count as i32 as f32 + beta) / tau;
+        // Counts are below 2^24, so neither conversion rounds, and the signed one is the faster.
+        if let Some(factor) = factor {
+            for (score, &count) in scores.iter_mut().zip(&*counts) {
+                *score = (count as i32 as f32 + beta) * factor;
+            }
+        } else {
+            for (score, &count) in scores.iter_mut().zip(&*counts) {
+                *score = (count as i32 as f32 + beta) / tau;
+            }
         }
         take(group, scores);
     }
+}
+
+/// `1 / x` where multiplying by it gives the same as dividing by `x`: for powers of two.
+fn exact_reciprocal(x: f32) -> Option<f32> {
+    let is_power = x.is_normal() && x.to_bits() & 0x007f_ffff == 0;
+    Some(1.0 / x).filter(|factor| is_power && factor.is_normal())
 }
 
 /// The bit of a row.

@@ -30,10 +30,11 @@ pub(super) fn pack<I: Bits<N>, const N: usize>(
     first: usize,
     n: usize,
     slots: &mut [[u64; N]],
+    turned: &mut [[u64; N]],
 ) {
     let n_inputs = slots.len();
     match input {
-        LogicInput::Bytes(x) => isa.pack_bytes(&x[first * n_inputs..], n_inputs, n, slots),
+        LogicInput::Bytes(x) => isa.pack_bytes(&x[first * n_inputs..], n_inputs, n, slots, turned),
         LogicInput::Bits(x) => unpack_rows(&x[first * n_inputs.div_ceil(8)..], n, slots),
         LogicInput::Packed(x) => {
             let block = &x[first / (64 * MANY) * n_inputs..][..n_inputs];
