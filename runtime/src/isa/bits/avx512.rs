@@ -1,15 +1,15 @@
 //! AVX-512: a slot of 512 samples is a register, a table of three inputs one instruction.
 
 use std::arch::x86_64::{
-    __m128i, __m512, __m512i, _CMP_GT_OQ, _mm_loadu_si128, _mm_storeu_si128, _mm_ternarylogic_epi64, _mm512_add_epi32,
-    _mm512_castpd_ps, _mm512_castps_pd, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_add_epi16,
-    _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi8,
-    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask,
-    _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpackhi_pd,
-    _mm512_unpackhi_ps, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m128i, __m512, __m512i, _CMP_GT_OQ, _mm_loadu_si128, _mm_storeu_si128, _mm_ternarylogic_epi64, _mm512_add_epi16,
+    _mm512_add_epi32, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
+    _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi8,
+    _mm512_mask_add_epi16, _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64,
+    _mm512_test_epi8_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 use std::array;
 
@@ -142,19 +142,21 @@ fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], t
     let n_columns = slots.len();
     let n_chunks = n_columns.div_ceil(COLUMNS);
     let column = |chunk: usize| (chunk * COLUMNS).min(n_columns - COLUMNS);
-    turned.fill([0; MANY]);
+    if n_rows <= 64 * (MANY - 1) {
+        turned.fill([0; MANY]);
+    }
     let mut copy = [0u8; 8 * COLUMNS];
+    let mut bits = [[_mm512_setzero_si512(); 8]; STRIP];
     for lane in 0..n_rows.div_ceil(64) {
         for first in (0..n_chunks).step_by(STRIP) {
             let chunks = first..n_chunks.min(first + STRIP);
-            let mut bits = [[_mm512_setzero_si512(); 8]; STRIP];
             for group in 0..8 {
                 let row = 64 * lane + 8 * group;
                 let n = n_rows.saturating_sub(row).min(8);
                 for (bits, at) in bits.iter_mut().zip(chunks.clone().map(column)) {
                     if n == 8 {
                         bits[group] = pack_8(&x[row * pitch + at..], pitch);
-                    } else if n > 0 {
+                    } else {
                         copy.fill(0);
                         let rows = x[row * pitch + at..].chunks(pitch).take(n);
                         for (to, row) in copy.chunks_exact_mut(COLUMNS).zip(rows) {
@@ -164,7 +166,7 @@ fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], t
                     }
                 }
             }
-            for (bits, chunk) in bits.into_iter().zip(chunks) {
+            for (bits, chunk) in bits.iter().zip(chunks) {
                 for (i, words) in interleave(bits).into_iter().enumerate() {
                     store_many(words, &mut turned[(chunk * 8 + i) * MANY + lane]);
                 }
@@ -200,7 +202,7 @@ fn pack_8(x: &[u8], pitch: usize) -> __m512i {
 /// Brings the eight bytes of a column together: the word of column `16 l + 2 i + h` is word `2 l + h` of vector `i`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn interleave(r: [__m512i; 8]) -> [__m512i; 8] {
+fn interleave(r: &[__m512i; 8]) -> [__m512i; 8] {
     let pairs: [[__m512i; 4]; 2] = [
         array::from_fn(|i| _mm512_unpacklo_epi8(r[2 * i], r[2 * i + 1])),
         array::from_fn(|i| _mm512_unpackhi_epi8(r[2 * i], r[2 * i + 1])),
@@ -260,20 +262,31 @@ fn compare(x: &[f32], threshold: f32, slot: &mut [u64; MANY]) {
     }
 }
 
-/// 32 samples at a time in lanes of 16 bits; a plane is the mask of an addition.
+/// 64 samples at a time in lanes of 16 bits, from the highest plane down: twice the sum, and one more where the bit is
+/// set.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn sum_planes(planes: &[[u64; MANY]], offset: u32, counts: &mut [u32]) {
     let offset = _mm512_set1_epi32(offset as i32);
-    for (i, counts) in counts.chunks_mut(32).enumerate() {
-        let mut sums = _mm512_setzero_si512();
-        for (p, plane) in planes.iter().enumerate() {
-            let bits = (plane[i / 2] >> (32 * (i % 2))) as u32;
-            sums = _mm512_mask_add_epi16(sums, bits, sums, _mm512_set1_epi16((1u16 << p) as i16));
+    let one = _mm512_set1_epi16(1);
+    for (i, counts) in counts.chunks_mut(64).enumerate() {
+        let mut low = _mm512_setzero_si512();
+        let mut high = low;
+        for plane in planes.iter().rev() {
+            let bits = plane[i];
+            low = _mm512_add_epi16(low, low);
+            low = _mm512_mask_add_epi16(low, bits as u32, low, one);
+            high = _mm512_add_epi16(high, high);
+            high = _mm512_mask_add_epi16(high, (bits >> 32) as u32, high, one);
         }
-        let low = _mm512_add_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(sums)), offset);
-        let high = _mm512_add_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(sums)), offset);
-        for (sums, counts) in [low, high].into_iter().zip(counts.chunks_mut(16)) {
+        let quarters = [
+            _mm512_castsi512_si256(low),
+            _mm512_extracti64x4_epi64::<1>(low),
+            _mm512_castsi512_si256(high),
+            _mm512_extracti64x4_epi64::<1>(high),
+        ];
+        for (sums, counts) in quarters.into_iter().zip(counts.chunks_mut(16)) {
+            let sums = _mm512_add_epi32(_mm512_cvtepu16_epi32(sums), offset);
             // SAFETY: the mask lets through only as many lanes as there are counts.
             unsafe { _mm512_mask_storeu_epi32(counts.as_mut_ptr().cast(), first_lanes(counts.len()), sums) }
         }
