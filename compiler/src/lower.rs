@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use bitc_format::{BufferId, ConstId, DType, DTypeSet, DimId, Inst, Layer, Layout, SymbolId};
 use bitc_ir::ops::Op;
-use bitc_ir::{Facts, Graph, NodeId, Shape, Tensor, ValueId};
+use bitc_ir::{Attrs, Facts, Graph, NodeId, Shape, Tensor, ValueId};
 
 use crate::error::{Diagnostic, Failure};
 use cx::{Cx, Refusal};
@@ -182,6 +182,7 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         Op::Transpose(op) => shape::transpose(cx, id, op),
         Op::Concat(op) => shape::concat(cx, id, op),
         Op::Expand(_) => shape::expand(cx, id),
+        Op::Pad(op) => shape::pad(cx, id, op),
         Op::Slice(op) => shape::slice(cx, id, op),
         Op::Reverse(op) => shape::reverse(cx, id, op),
         Op::Gather(op) => shape::gather(cx, id, op),
@@ -191,7 +192,6 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         | Op::ShapeOf(_)
         | Op::Remainder(_)
         | Op::Iota(_)
-        | Op::Pad(_)
         | Op::Cumulate(_)
         | Op::TopK(_)
         | Op::Einsum(_)
@@ -208,20 +208,31 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
 
 /// Whether the operation of that name has an instruction; [`lower`] may still refuse some of its types and attributes.
 pub fn has_instruction(name: &str) -> bool {
-    let none = [
+    const NONE: &[&str] = &[
         "ternarize",
         "gather_elements",
         "gather_nd",
         "scatter_elements",
         "scatter_nd",
         "shape",
+        "mod",
+        "rem",
+        "iota",
+        "cumsum",
+        "cumprod",
+        "top_k",
+        "einsum",
         "custom",
         "lut",
         "logic_net",
         "thermometer",
         "group_sum",
     ];
-    !none.contains(&name)
+    let formula = match Op::from_attrs(name, Attrs::new()) {
+        Ok(op @ (Op::Unary(_) | Op::Logic(_))) => fuse::computes(&op),
+        _ => true,
+    };
+    formula && !NONE.contains(&name)
 }
 
 /// The graph is well formed and frozen.

@@ -56,14 +56,45 @@ pub struct Choice {
     pub reason: &'static str,
 }
 
+/// Packed by two bits, weights of this many bytes are read from memory rather than from a cache.
+const STREAMED: u64 = 4 << 20;
+
 /// The layout for weights of `rows` outputs and `columns` inputs; `binary` ones are all -1 or +1.
 pub fn choose(target: Target, rows: u64, columns: u64, binary: bool) -> Choice {
     if binary && rows > 0 && columns > 0 {
         return Choice { layout: Layout::Bit1, reason: "no weight is zero" };
     }
-    let reason = match target {
-        Target::Any => "it is fast on every machine",
-        Target::Avx512 | Target::Avx2 | Target::Neon => "it is fast in cache and in batches",
-    };
-    Choice { layout: Layout::Trit2, reason }
+    let streamed = Layout::Trit2.packed_len(rows, columns).is_none_or(|bytes| bytes >= STREAMED);
+    match target {
+        Target::Any => Choice { layout: Layout::Trit2, reason: "it is fast on every machine" },
+        Target::Avx512 if streamed => {
+            Choice { layout: Layout::Trit5, reason: "weights that stream from memory should be few bytes" }
+        }
+        Target::Avx512 | Target::Avx2 | Target::Neon => {
+            Choice { layout: Layout::Trit2, reason: "it is fast in cache and in batches" }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_weights_take_fewer_bytes_on_a_named_target_only() {
+        let layout = |target, rows, columns| choose(target, rows, columns, false).layout;
+        assert_eq!(layout(Target::Any, 8192, 8192), Layout::Trit2);
+        assert_eq!(layout(Target::Avx2, 8192, 8192), Layout::Trit2);
+        assert_eq!(layout(Target::Avx512, 8192, 8192), Layout::Trit5);
+        assert_eq!(layout(Target::Avx512, 512, 784), Layout::Trit2);
+        assert_eq!(choose(Target::Any, 8192, 8192, true).layout, Layout::Bit1);
+    }
+
+    #[test]
+    fn a_native_target_is_that_of_the_kernels() {
+        assert_eq!(Target::from_name("native", "avx2"), Some(Target::Avx2));
+        assert_eq!(Target::from_name("native", "portable"), Some(Target::Any));
+        assert_eq!(Target::from_name("avx512", "portable"), Some(Target::Avx512));
+        assert_eq!(Target::from_name("sse", "avx2"), None);
+    }
 }

@@ -1,7 +1,8 @@
 //! Operations that move elements or only name them anew.
 
-use bitc_format::inst::{Cast, Concat, Expand, Gather, Slice, Transpose};
+use bitc_format::inst::{Cast, Concat, Expand, Gather, Pad, PadMode, Slice, Transpose};
 use bitc_format::{BufferId, Operand};
+use bitc_ir::ops::pad::PadMode as IrMode;
 use bitc_ir::{Dim, NodeId, ValueId, ops};
 
 use super::cx::{Cx, Refusal};
@@ -49,6 +50,44 @@ pub(super) fn expand(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     let x = cx.operand(x)?;
     let y = cx.define(cx.graph().node(id).outputs[0])?;
     cx.emit(Expand { y, x });
+    Ok(())
+}
+
+/// `pad`.
+pub(super) fn pad(cx: &mut Cx<'_>, id: NodeId, op: &ops::Pad) -> Result<(), Refusal> {
+    let input = cx.input(id, 0)?;
+    let shape = &cx.graph().ty(input).shape;
+    let mode = match op.mode {
+        IrMode::Constant => PadMode::Constant,
+        IrMode::Reflect => PadMode::Reflect,
+        IrMode::Edge => PadMode::Edge,
+        IrMode::Wrap => PadMode::Wrap,
+    };
+    let rank = shape.rank();
+    for (axis, size) in shape.0.iter().enumerate() {
+        let most = match (op.mode, size.as_const()) {
+            (IrMode::Reflect, Some(size)) => size.saturating_sub(1),
+            (IrMode::Wrap, Some(size)) => size,
+            _ => usize::MAX,
+        };
+        let widest = op.pads[axis].max(op.pads[axis + rank]);
+        if widest > most {
+            let fault = cx.unsupported(id, "elements would be repeated more than once");
+            return Err(fault.expected(format!("at most {most} before and behind axis {axis}")).found(widest).into());
+        }
+    }
+    let value = match (op.mode, cx.graph().input(id, 1)) {
+        (IrMode::Constant, Some(value)) => {
+            let tensor = cx.graph().constant(value);
+            let tensor = tensor.ok_or_else(|| cx.unsupported(id, "its value is not constant"))?;
+            tensor.bytes().iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte))
+        }
+        _ => 0,
+    };
+    let before = op.pads[..rank].iter().map(|&n| cx.dim(&Dim::from(n))).collect::<Result<_, _>>()?;
+    let x = cx.operand(input)?;
+    let y = cx.define(cx.graph().node(id).outputs[0])?;
+    cx.emit(Pad { y, x, before, mode, value });
     Ok(())
 }
 

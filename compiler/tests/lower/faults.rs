@@ -1,7 +1,7 @@
 //! What cannot be lowered is told by node, all at once.
 
 use bitc::error::{Failure, Kind};
-use bitc::lower::{Target, lower};
+use bitc::lower::{Target, has_instruction, lower};
 
 use crate::harness::graph;
 
@@ -85,4 +85,14 @@ fn a_graph_must_be_frozen() {
     unfrozen.frozen = false;
     let failure = lower(&unfrozen, Target::Any).expect_err("it is not frozen");
     assert_eq!(failure.kind(), Kind::WrongInput);
+}
+
+#[test]
+fn the_list_of_operations_without_instruction_is_true() {
+    for name in ["sin", "shift_left", "mod", "top_k", "custom", "ternarize"] {
+        assert!(!has_instruction(name), "{name}");
+    }
+    for name in ["relu", "and", "pad", "bit_linear", "softplus", "reduce_sum"] {
+        assert!(has_instruction(name), "{name}");
+    }
 }

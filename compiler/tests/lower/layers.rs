@@ -1,9 +1,13 @@
 //! Layers with weights: the first things a network is made of.
 
-use bitc_ir::random::Random;
+use bitc::backend::artifact;
+use bitc::lower::{Target, lower};
+use bitc_ir::DType;
+use bitc_ir::random::{self, Random};
 use bitc_ir::text::{PrintOptions, print_with};
+use bitc_runtime::{Limits, Program};
 
-use crate::harness::{EXACT, FUNCTION, PRODUCT, check, graph, lowered};
+use crate::harness::{EXACT, FUNCTION, PRODUCT, check, compare, graph, lowered};
 
 const SIZES: &[usize] = &[0, 1, 2, 7];
 
@@ -60,6 +64,24 @@ fn binary_weights_take_one_bit_and_equal_the_evaluator() {
         let again = bitc::backend::artifact::read_graph(&crate::harness::bytes_of(&lowered(&graph))).unwrap().unwrap();
         assert_eq!(print_with(&again, &PrintOptions::full()), print_with(&graph, &PrintOptions::full()));
     }
+}
+
+#[test]
+fn large_weights_for_a_named_target_equal_the_evaluator() {
+    let text = "graph @g(%x: f32[N, 4097]) {
+      const %w: t2[4099, 4097] = random(seed = 3) const %s: f32 = splat(0.5)
+      %q, %qs = quantize_act(%x) %y = bit_linear(%q, %qs, %w, %s, _) return %y }";
+    let graph = graph(text);
+    let lowered = lower(&graph, Target::Avx512).unwrap();
+    assert_eq!(lowered.program.layers[0].layout, "trit5");
+    let bytes = artifact::write(&lowered, Target::Avx512, false).unwrap();
+    let program = Program::from_bytes(&bytes, &Limits::default()).unwrap();
+    compare(&lowered, &program, &[random::tensor(DType::F32, &[1, 4097], 5)], EXACT, text);
+    let again = artifact::read_graph(&bytes).unwrap().unwrap();
+    assert_eq!(
+        again.values().map(|(_, v)| &v.def).collect::<Vec<_>>(),
+        lowered.graph.values().map(|(_, v)| &v.def).collect::<Vec<_>>()
+    );
 }
 
 #[test]

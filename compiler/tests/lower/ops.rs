@@ -184,6 +184,16 @@ fn moves() {
         );
     }
     check(
+        "graph @g(%x: f32[N, 3, 4], %i: i8[N, 3]) {
+          const %v: f32 = splat(0.5) const %k: i8[1] = dense [-3]
+          %a = pad(%x, %v) {pads = [1, 0, 2, 0, 1, 3]} %b = pad(%x) {pads = [0, 2, 0, 0, 0, 3], mode = \"reflect\"}
+          %c = pad(%x) {pads = [0, 0, 7, 0, 1, 0], mode = \"edge\"} %d = pad(%x) {pads = [0, 1, 4, 0, 3, 0], mode = \"wrap\"}
+          %e = pad(%i, %k) {pads = [0, 1, 2, 0]}
+          return %a, %b, %c, %d, %e }",
+        SIZES,
+        EXACT,
+    );
+    check(
         "graph @g(%x: f32[N, 5, 2]) {
           const %i: i64[3] = dense [4, -5, 2] const %j: i32[2, 1] = dense [1, -1]
           %a = gather(%x, %i) {axis = 1} %b = gather(%x, %j) {axis = -1} return %a, %b }",
