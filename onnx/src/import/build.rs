@@ -3,7 +3,7 @@
 use bitc_ir::eval::Bindings;
 use bitc_ir::graph::Mark;
 use bitc_ir::ops::EvalCx;
-use bitc_ir::shape_value::{ShapeValue, number_of, propagate};
+use bitc_ir::shape_value::{ShapeValue, dim_of, number_of, propagate};
 use bitc_ir::{Attr, Attrs, DType, Dim, Graph, Op, Shape, Tensor, TensorType, ValueId};
 
 use crate::error::{Cause, quoted};
@@ -120,6 +120,11 @@ impl Builder {
 
     /// The elements of a value that must be known, as dimensions.
     pub(crate) fn known_dims(&self, value: ValueId, what: &str) -> Result<Vec<Dim>, Cause> {
+        // The smallest integer, which exporters write for "before everything", is no dimension; its neighbour will do.
+        if let Some(values) = self.graph.constant(value).and_then(Tensor::to_vec::<i64>) {
+            let elements = values.iter().map(|&v| dim_of(v.max(-i64::MAX))).collect::<Option<_>>();
+            return elements.ok_or_else(|| self.unknown(value, what));
+        }
         self.shape_value(value).map(|v| v.elements).ok_or_else(|| self.unknown(value, what))
     }
 

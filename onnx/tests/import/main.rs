@@ -1,4 +1,10 @@
 //! Models built message by message, imported, and evaluated or refused.
 
 mod builder;
+mod corrupt;
+mod faults;
+mod functions;
+mod models;
+mod operators;
+mod shapes;
 mod tensors;
