@@ -2,7 +2,7 @@
 //!
 //! The base order is depth first from the outputs, so that a value is made shortly before it is read and dies soon.
 //! Inside windows of that order nodes of equal tables are put together, because an executor pays for every change of
-//! table: among the nodes whose inputs are there, the table that most of them have goes first.
+//! table: a table goes first when all its nodes have their inputs, else the one of which most have them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -125,18 +125,23 @@ impl<'n> Grouping<'n> {
     fn take_window(&mut self, window: u32, nodes: &[Wire]) {
         nodes.iter().for_each(|wire| self.window_of[wire.index()] = window);
         let mut ready: BTreeMap<Kind, VecDeque<Wire>> = BTreeMap::new();
+        let mut left: BTreeMap<Kind, usize> = BTreeMap::new();
         for &wire in nodes {
             let Some(node) = self.net.node(wire) else { continue };
             let waiting = node.inputs.iter().filter(|input| self.window_of[input.index()] == window).count();
             self.waiting[wire.index()] = waiting as u8;
+            *left.entry(self.kind(node)).or_default() += 1;
             if waiting == 0 {
                 ready.entry(self.kind(node)).or_default().push_back(wire);
             }
         }
-        while let Some((&kind, _)) = ready.iter().max_by_key(|(_, nodes)| nodes.len()) {
+        // A kind that is complete goes at once, for it need not come again.
+        let rank = |kind: &Kind, n: usize, left: &BTreeMap<Kind, usize>| (left.get(kind) == Some(&n), n);
+        while let Some((&kind, _)) = ready.iter().max_by_key(|(kind, nodes)| rank(kind, nodes.len(), &left)) {
             let mut queue = ready.remove(&kind).unwrap_or_default();
             while let Some(wire) = queue.pop_front() {
                 self.emit(wire);
+                left.entry(kind).and_modify(|n| *n -= 1);
                 let readers = self.reader_start[wire.index()] as usize..self.reader_start[wire.index() + 1] as usize;
                 for &reader in &self.readers[readers] {
                     if self.window_of[reader.index()] != window {
