@@ -3,14 +3,17 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 the input is wrong or values
 //! differ, 2 wrong usage, 3 the input is valid but something in it is not supported, 4 a bug in bitc.
 
+mod bench;
 mod compile;
 mod completions;
 mod console;
 mod inputs;
+mod inspect;
 mod list;
 mod model;
 mod opt;
 mod run;
+mod verify;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
@@ -31,7 +34,9 @@ use console::Console;
     after_help = "Examples:
   bitc compile model.yaml -o model.bit           compile a model
   bitc run model.bit --input x.npy --output y.npy
-  bitc list ops                                  what there is
+  bitc verify model.yaml model.bit --input x.npy compare the artifact with the model
+  bitc inspect model.bit                         layers, bytes, bits per weight
+  bitc bench model.bit --batch 1,64              time it
 
 `bitc help COMMAND` shows the options and examples of a command."
 )]
@@ -81,6 +86,9 @@ enum Command {
     Compile(compile::Compile),
     Opt(opt::Opt),
     Run(run::Run),
+    Verify(verify::Verify),
+    Inspect(inspect::Inspect),
+    Bench(bench::Bench),
     List(list::List),
     Completions(completions::Completions),
 }
@@ -104,6 +112,9 @@ fn dispatch(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Compile(args) => args.run(console),
         Command::Opt(args) => args.run(console),
         Command::Run(args) => args.run(console),
+        Command::Verify(args) => args.run(console),
+        Command::Inspect(args) => args.run(console),
+        Command::Bench(args) => args.run(console),
         Command::List(args) => args.run(console),
         Command::Completions(args) => args.run(console, &mut Cli::command()),
     }

@@ -12,7 +12,9 @@
 //! The command line in [`cli`] is a thin layer over this. Nothing here prints.
 
 pub mod backend;
+pub mod bench;
 pub mod cli;
+mod clock;
 pub mod compile;
 pub mod error;
 pub mod files;
@@ -25,6 +27,8 @@ pub mod output;
 pub mod pipeline;
 pub mod plan;
 pub mod runnable;
+pub mod summary;
+pub mod verify;
 pub mod weights;
 
 pub use compile::{Compiled, Options, compile};

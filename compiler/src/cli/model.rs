@@ -106,6 +106,16 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// Numbers separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sizes(pub(super) Vec<usize>);
+
+/// A list of numbers separated by commas.
+pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
+    let size = |t: &str| t.trim().parse().map_err(|_| format!("{} is not a size", quoted(t)));
+    text.split(',').map(size).collect::<Result<_, _>>().map(Sizes)
+}
+
 /// `Ok` for threads that this build can use.
 pub(super) fn check_threads(threads: usize) -> Result<(), Diagnostic> {
     match threads {
@@ -123,6 +133,8 @@ mod tests {
     fn numbers_with_units_are_read() {
         assert_eq!((bytes("12"), bytes("3k"), bytes("2G")), (Ok(12), Ok(3072), Ok(2 << 30)));
         assert!(bytes("").is_err() && bytes("k").is_err() && bytes("-1").is_err() && bytes("99999999999G").is_err());
+        assert_eq!(sizes("1, 64"), Ok(Sizes(vec![1, 64])));
+        assert!(sizes("1,,2").is_err());
         assert_eq!(dimension("N=4"), Ok(("N".to_owned(), 4)));
         assert!(dimension("N").is_err() && dimension("=4").is_err() && dimension("N=x").is_err());
     }

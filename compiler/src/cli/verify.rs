@@ -1,0 +1,261 @@
+//! `bitc verify`: whether an artifact computes what its model does.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use bitc_ir::Tensor;
+use bitc_runtime::kernels::{self, Kernels};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::console::Console;
+use super::inputs::InputArgs;
+use super::model::{ModelArgs, Sizes, check_threads, sizes};
+use crate::error::{Diagnostic, Failure};
+use crate::frontend::Source;
+use crate::runnable::{Runnable, is_artifact, kernels_for};
+use crate::verify::{Comparison, Subject, Tolerance, reference};
+
+/// Compare an artifact with its model: outputs, and the integer sums of every layer bit for bit
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  bitc verify model.yaml model.bit --input x.npy
+  bitc verify model.yaml model.bit --samples 100
+  bitc verify model.yaml model.bit --batch 0,1,2,7,64,1000 --isa all
+  bitc verify model.yaml model.bit --rtol 1e-6 --atol 0 --json
+
+The exit code is 1 where they differ. Rows in which an 8-bit activation was rounded to the other side of
+a tie are named and accepted while they are few and small.")]
+pub(super) struct Verify {
+    /// The model.
+    model: PathBuf,
+    /// The artifact.
+    artifact: PathBuf,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// How many random samples, where no inputs are given.
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with_all = ["inputs", "batch"])]
+    samples: usize,
+    /// Batches of these many random samples.
+    #[arg(long, value_name = "N,N", value_parser = sizes, conflicts_with = "inputs")]
+    batch: Option<Sizes>,
+    /// What the model is run on.
+    #[arg(long, value_name = "eval|tract", default_value = "eval")]
+    reference: Reference,
+    /// The instruction set; `all` for every one of this machine. Default: the best.
+    #[arg(long, value_name = "NAME|all")]
+    isa: Option<String>,
+    /// Threads to compute on.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Allowed difference relative to the model's value.
+    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    rtol: f64,
+    /// Allowed absolute difference; default: 1e-5 of the model's largest value.
+    #[arg(long, value_name = "X")]
+    atol: Option<f64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model_args: ModelArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Reference {
+    /// The reference evaluator.
+    Eval,
+    /// tract, an engine that shares no code with bitc.
+    Tract,
+}
+
+/// A comparison with what it was made on.
+struct Run {
+    batch: usize,
+    isa: &'static str,
+    comparison: Comparison,
+}
+
+impl Verify {
+    pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
+        check_threads(self.threads)?;
+        if self.reference == Reference::Tract {
+            return Err(Diagnostic::unsupported("this build has no tract to compare with").into());
+        }
+        console.step("reading");
+        let (model, warnings) = Runnable::read(&self.model, &self.model_args.unbound())?;
+        warnings.iter().for_each(|w| console.warn(w));
+        let artifact = Source::read(&self.artifact)?;
+        let name = artifact.name();
+        if !is_artifact(artifact.bytes.bytes()) {
+            return Err(Diagnostic::wrong_input("this is no artifact")
+                .file(name)
+                .hint("`bitc compile` makes one")
+                .into());
+        }
+        let subject = Subject::load(artifact.bytes.bytes()).map_err(|f| f.file(&name))?;
+        let tolerance = Tolerance { relative: self.rtol, absolute: self.atol };
+        let mut runs = Vec::new();
+        for inputs in self.batches(&model)? {
+            let batch = inputs.first().and_then(|t| t.dims().first().copied()).unwrap_or(1);
+            console.step(&format!("the evaluator, batch {batch}"));
+            let expected = reference(&model, &inputs).map_err(|d| d.file(self.model.display().to_string()))?;
+            for kernels in self.kernels()? {
+                console.step(&format!("{}, batch {batch}", kernels.name()));
+                let comparison = subject.compare(&expected, &inputs, kernels, tolerance);
+                let comparison = comparison.map_err(|d| d.file(name.as_str()))?;
+                runs.push(Run { batch, isa: kernels.name(), comparison });
+            }
+        }
+        console.finish();
+        let agree = runs.iter().all(|r| r.comparison.agrees());
+        if self.json {
+            console.print_json(&self.report_json(&runs, agree))?;
+        } else {
+            console.print(&report(&runs, &subject, agree))?;
+        }
+        if agree {
+            return Ok(());
+        }
+        let first = runs.iter().find(|r| !r.comparison.agrees()).and_then(|r| r.comparison.first_diverging.clone());
+        let differ = Diagnostic::values_differ("the artifact does not compute what the model does").file(name);
+        let differ = match first {
+            Some(layer) => differ.node(layer),
+            None => differ,
+        };
+        Err(differ.hint("`bitc bisect MODEL` finds the pass or rewrite that changed values").into())
+    }
+
+    /// The inputs of each comparison.
+    fn batches(&self, model: &Runnable) -> Result<Vec<Vec<Tensor>>, Failure> {
+        if self.inputs.given() {
+            return Ok(vec![self.inputs.read(model)?]);
+        }
+        let mut sizes = self.model_args.dims();
+        let counts = self.batch.as_ref().map_or_else(|| vec![self.samples], |s| s.0.clone());
+        let Some(symbol) = model.batch_symbol() else {
+            // Without a dimension for samples each one is a run of its own.
+            let runs = counts.iter().copied().max().unwrap_or(1) as u64;
+            let seeds = (0..runs).map(|i| self.inputs.seed().wrapping_add(1000 * i));
+            return Ok(seeds.map(|seed| model.random_inputs(&sizes, seed)).collect::<Result<_, _>>()?);
+        };
+        let mut batches = Vec::new();
+        for n in counts {
+            sizes.insert(symbol.clone(), n);
+            batches.push(model.random_inputs(&sizes, self.inputs.seed())?);
+        }
+        Ok(batches)
+    }
+
+    fn kernels(&self) -> Result<Vec<&'static dyn Kernels>, Diagnostic> {
+        match self.isa.as_deref() {
+            Some("all") => Ok(kernels::available().to_vec()),
+            name => Ok(vec![kernels_for(name)?]),
+        }
+    }
+
+    fn report_json(&self, runs: &[Run], agree: bool) -> Value {
+        let finite = |v: f64| if v.is_finite() { json!(v) } else { json!(v.to_string()) };
+        let worst = |f: fn(&crate::verify::OutputDifference) -> f64| {
+            finite(runs.iter().flat_map(|r| &r.comparison.outputs).map(f).fold(0.0, f64::max))
+        };
+        let all = || runs.iter().flat_map(|r| &r.comparison.outputs).filter(|o| o.argmax_agree.is_some());
+        let rows: usize = all().map(|o| o.n_rows).sum();
+        let agreeing: usize = all().filter_map(|o| o.argmax_agree).sum();
+        let list: Vec<Value> = runs.iter().map(|r| run_json(r, &finite)).collect();
+        json!({
+            "schema": 1,
+            "equal": agree,
+            "max_abs_difference": worst(|o| o.max_abs),
+            "max_relative_difference": worst(|o| o.max_relative),
+            "argmax_agreement": if rows > 0 { json!(agreeing as f64 / rows as f64) } else { Value::Null },
+            "first_diverging_layer": runs.iter().find_map(|r| r.comparison.first_diverging.clone()),
+            "runs": list,
+        })
+    }
+}
+
+fn run_json(run: &Run, finite: &dyn Fn(f64) -> Value) -> Value {
+    let c = &run.comparison;
+    let outputs = c.outputs.iter().map(|o| {
+        let argmax = o.argmax_agree.map(|n| n as f64 / o.n_rows.max(1) as f64);
+        json!({
+            "name": o.name, "max_abs_difference": finite(o.max_abs), "max_relative_difference": finite(o.max_relative),
+            "rows": o.n_rows, "differing_rows": o.rows, "argmax_agreement": argmax,
+        })
+    });
+    let layers = c.layers.iter().map(|l| {
+        json!({"name": l.name, "op": l.op, "accumulators": l.accumulators, "differing": l.differing, "wrong": l.wrong})
+    });
+    json!({
+        "batch": run.batch, "isa": run.isa, "equal": c.agrees(),
+        "outputs": outputs.collect::<Vec<_>>(), "layers": layers.collect::<Vec<_>>(),
+        "first_diverging_layer": c.first_diverging, "flipped_rows": c.flipped_rows,
+    })
+}
+
+fn report(runs: &[Run], subject: &Subject, agree: bool) -> String {
+    let mut text = String::new();
+    for run in runs {
+        let c = &run.comparison;
+        let _ = writeln!(text, "batch {}, {}:", run.batch, run.isa);
+        for o in &c.outputs {
+            let _ = write!(text, "  output {}: ", crate::error::escape(&o.name));
+            if let Some(mismatch) = &o.mismatch {
+                let _ = writeln!(text, "{mismatch}");
+                continue;
+            }
+            let _ = write!(text, "max |difference| {:.3e} ({:.1e} of the largest value)", o.max_abs, o.max_relative);
+            if let Some(agreeing) = o.argmax_agree {
+                let _ = write!(text, ", argmax agrees on {agreeing} of {} rows", o.n_rows);
+            }
+            if !o.rows.is_empty() {
+                let _ = write!(text, ", outside the tolerance: {}", rows(&o.rows));
+            }
+            text.push('\n');
+        }
+        if !c.layers.is_empty() {
+            let _ = writeln!(text, "  integer sums: {}", sums(c));
+        }
+        if !c.flipped_rows.is_empty() {
+            let _ = writeln!(text, "  rounding flips: {}", rows(&c.flipped_rows));
+        }
+        if let Some(layer) = &c.first_diverging {
+            let _ = writeln!(text, "  first layer that diverges: {}", crate::error::escape(layer));
+        }
+    }
+    if !subject.shows_inside() {
+        let _ = writeln!(text, "the artifact does not carry its graph, so only outputs were compared");
+    }
+    let _ = writeln!(text, "{}", if agree { "equal" } else { "different" });
+    text
+}
+
+/// What was found about the integer layers, in one line or one line per differing layer.
+fn sums(c: &Comparison) -> String {
+    let total: usize = c.layers.iter().map(|l| l.accumulators).sum();
+    let mut text = format!("{total} in {} layers", c.layers.len());
+    let differing: Vec<_> = c.layers.iter().filter(|l| l.differing > 0).collect();
+    if differing.is_empty() {
+        return text + ", all equal bit for bit";
+    }
+    for l in differing {
+        let _ = write!(
+            text,
+            "\n    {} ({}): {} differ, {} of them although the same integers went in",
+            crate::error::escape(&l.name),
+            l.op,
+            l.differing,
+            l.wrong
+        );
+    }
+    text
+}
+
+/// Row numbers, the first few of them.
+fn rows(rows: &[usize]) -> String {
+    const SHOWN: usize = 8;
+    let list: Vec<String> = rows.iter().take(SHOWN).map(usize::to_string).collect();
+    let more = if rows.len() > SHOWN { format!(" and {} more", rows.len() - SHOWN) } else { String::new() };
+    format!("row{} {}{more}", if rows.len() == 1 { "" } else { "s" }, list.join(", "))
+}

@@ -1,0 +1,156 @@
+//! What an artifact holds, in numbers: parameters, bytes before and after, layers, sections, memory to run in.
+
+use std::collections::BTreeMap;
+
+use bitc_format::{Buffer, Contents};
+use serde::Serialize;
+
+/// The numbers of an artifact. The keys of the JSON form are part of the command line's contract.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The version of this form.
+    pub schema: u32,
+    /// The number of weights of all layers.
+    pub total_params: u64,
+    /// How many of them take few bits.
+    pub quantized_params: u64,
+    /// The fraction of the bytes of the weights that is saved.
+    pub memory_reduction: f64,
+    /// The bytes of the weights.
+    pub bytes: Bytes,
+    /// The layers with weights, in order.
+    pub layers: Vec<Layer>,
+    /// What the file is made of.
+    pub artifact: File,
+}
+
+/// Bytes of weights before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bytes {
+    /// In the source model.
+    pub original: u64,
+    /// In the artifact, scales included.
+    pub packed: u64,
+}
+
+/// A layer with weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Layer {
+    /// The name of the source node.
+    pub name: String,
+    /// The operation.
+    pub op: String,
+    /// How its weights came to take few bits: `trained`, the method of a rewrite, or `float`.
+    pub method: String,
+    /// How they are stored.
+    pub layout: String,
+    /// The number of weights.
+    pub params: u64,
+    /// Bits of the artifact per weight, scales included.
+    pub bits_per_weight: f64,
+    /// The fraction of the weights that is zero.
+    pub sparsity: f64,
+    /// Bytes in the source.
+    pub original_bytes: u64,
+    /// Bytes in the artifact.
+    pub bytes: u64,
+    /// Multiply-adds for one sample; 0 if they are not known.
+    pub macs: u64,
+}
+
+/// The parts of an artifact.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct File {
+    /// Bytes in all.
+    pub bytes: u64,
+    /// The program that wrote it.
+    pub producer: String,
+    /// The machines that its layouts were chosen for.
+    pub target: String,
+    /// Sections and their bytes.
+    pub sections: Vec<(&'static str, u64)>,
+    /// How many instructions of each name.
+    pub instructions: BTreeMap<&'static str, usize>,
+    /// How many constants in each layout.
+    pub layouts: BTreeMap<&'static str, usize>,
+    /// Bytes of memory between inputs and outputs for one sample; `None` if sizes overflow.
+    pub arena_bytes: Option<u64>,
+}
+
+impl Summary {
+    /// The numbers of an artifact of `len` bytes.
+    pub fn of(contents: &Contents, len: usize) -> Self {
+        let meta = contents.meta().cloned().unwrap_or_default();
+        let layers: Vec<Layer> = meta.layers.iter().map(layer).collect();
+        let sum = |f: fn(&Layer) -> u64| layers.iter().map(f).fold(0u64, u64::saturating_add);
+        let bytes = Bytes { original: sum(|l| l.original_bytes), packed: sum(|l| l.bytes) };
+        let mut instructions = BTreeMap::new();
+        for inst in contents.code() {
+            *instructions.entry(inst.name()).or_insert(0) += 1;
+        }
+        let mut layouts = BTreeMap::new();
+        for constant in contents.consts() {
+            *layouts.entry(constant.layout.name()).or_insert(0) += 1;
+        }
+        let sections = contents.sections().iter().map(|(name, range)| (*name, range.len() as u64)).collect();
+        Self {
+            schema: 1,
+            total_params: sum(|l| l.params),
+            quantized_params: sum(|l| if l.method == "float" { 0 } else { l.params }),
+            memory_reduction: if bytes.original > 0 { 1.0 - bytes.packed as f64 / bytes.original as f64 } else { 0.0 },
+            bytes,
+            artifact: File {
+                bytes: len as u64,
+                producer: crate::error::escape(&meta.producer),
+                target: crate::error::escape(&meta.target),
+                sections,
+                instructions,
+                layouts,
+                arena_bytes: arena_bytes(contents),
+            },
+            layers,
+        }
+    }
+}
+
+fn layer(layer: &bitc_format::Layer) -> Layer {
+    let per_weight = |n: f64| if layer.weights > 0 { n / layer.weights as f64 } else { 0.0 };
+    Layer {
+        name: crate::error::escape(&layer.name),
+        op: crate::error::escape(&layer.op),
+        method: crate::error::escape(&layer.method),
+        layout: crate::error::escape(&layer.layout),
+        params: layer.weights,
+        bits_per_weight: per_weight(8.0 * layer.packed_bytes as f64),
+        sparsity: per_weight(layer.zeros as f64),
+        original_bytes: layer.source_bytes,
+        bytes: layer.packed_bytes,
+        macs: layer.macs,
+    }
+}
+
+/// The bytes of all slots that are neither input nor output, for one sample.
+fn arena_bytes(contents: &Contents) -> Option<u64> {
+    let dims = contents.dims();
+    let values = dims.evaluate(&vec![Some(1); dims.symbols().len()]).ok()?;
+    let ports = contents.inputs().iter().chain(contents.outputs());
+    let outside: Vec<usize> =
+        ports.filter_map(|p| contents.buffers().get(p.buffer.index())).map(|b| b.slot.index()).collect();
+    let mut slots: BTreeMap<usize, u64> = BTreeMap::new();
+    for buffer in contents.buffers().iter().filter(|b| !outside.contains(&b.slot.index())) {
+        let slot = slots.entry(buffer.slot.index()).or_insert(0);
+        *slot = (*slot).max(buffer_bytes(buffer, &values)?);
+    }
+    slots.values().try_fold(0u64, |sum, &n| sum.checked_add(n))
+}
+
+fn buffer_bytes(buffer: &Buffer, values: &[Option<i64>]) -> Option<u64> {
+    let sizes = buffer.dims.iter().map(|d| u64::try_from(values.get(d.index()).copied().flatten()?).ok());
+    let sizes: Vec<u64> = sizes.collect::<Option<_>>()?;
+    let (last, outer) = match sizes.split_last() {
+        Some((&last, outer)) => (last, outer),
+        None => (1, &sizes[..]),
+    };
+    let row = buffer.dtype.row_bytes(last)?.checked_next_multiple_of(u64::from(buffer.row_align.max(1)))?;
+    outer.iter().try_fold(row, |n, &d| n.checked_mul(d))
+}
