@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod dot;
+pub mod json;
 pub mod text;
 
 use bitc_ir::Graph;
@@ -41,7 +42,7 @@ pub trait Exporter: Sync {
 }
 
 /// Every exporter; the first one is the default.
-pub const EXPORTERS: &[&dyn Exporter] = &[&artifact::Artifact, &text::Text, &dot::Dot];
+pub const EXPORTERS: &[&dyn Exporter] = &[&artifact::Artifact, &text::Text, &dot::Dot, &json::Json];
 
 /// The exporter of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Exporter> {

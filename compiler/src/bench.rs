@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bitc_ir::Tensor;
 use bitc_runtime::kernels::Kernels;
-use bitc_runtime::{Limits, Program, Session};
+use bitc_runtime::{Program, Session};
 use serde::Serialize;
 
 use crate::clock;
@@ -55,9 +55,7 @@ impl Copies {
     /// If it cannot be loaded.
     pub fn new(artifact: &[u8], bytes: u64) -> Result<Self, Diagnostic> {
         let count = bytes.div_ceil((artifact.len() as u64).max(1)).max(1);
-        let load = |_| Program::from_bytes(artifact, &Limits::default());
-        let programs: Result<Vec<_>, _> = (0..count).map(load).collect();
-        Ok(Self { programs: programs.map_err(|e| Diagnostic::wrong_input(e.to_string()))? })
+        Ok(Self { programs: (0..count).map(|_| runnable::load(artifact)).collect::<Result<_, _>>()? })
     }
 
     /// How many there are.

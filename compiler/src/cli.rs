@@ -4,6 +4,8 @@
 //! differ, 2 wrong usage, 3 the input is valid but something in it is not supported, 4 a bug in bitc.
 
 mod bench;
+mod bisect;
+mod compare;
 mod compile;
 mod completions;
 mod console;
@@ -88,7 +90,9 @@ enum Command {
     Run(run::Run),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
+    Compare(compare::Compare),
     Bench(bench::Bench),
+    Bisect(bisect::Bisect),
     List(list::List),
     Completions(completions::Completions),
 }
@@ -114,7 +118,9 @@ fn dispatch(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Run(args) => args.run(console),
         Command::Verify(args) => args.run(console),
         Command::Inspect(args) => args.run(console),
+        Command::Compare(args) => args.run(console),
         Command::Bench(args) => args.run(console),
+        Command::Bisect(args) => args.run(console),
         Command::List(args) => args.run(console),
         Command::Completions(args) => args.run(console, &mut Cli::command()),
     }

@@ -79,7 +79,11 @@ pub fn compile(source: &Source, options: &Options) -> Result<Compiled, Failure> 
 /// # Errors
 /// As [`frontend::import_source`], and if a dimension that is to be bound is not in the model.
 pub fn import(source: &Source, options: &frontend::Options) -> Result<Imported, Failure> {
-    let imported = frontend::import_source(source, options)?;
+    if frontend::importer_for(source).is_ok_and(|importer| importer.name.starts_with("ONNX")) {
+        // This importer binds dimensions itself, since shapes that the model computes depend on them.
+        return frontend::import_source(source, options);
+    }
+    let imported = frontend::import_source(source, &frontend::Options { dims: BTreeMap::new(), ..options.clone() })?;
     let symbols = symbols(&imported.graph);
     if let Some(name) = options.dims.keys().find(|name| !symbols.contains(name)) {
         let unknown = Diagnostic::usage(format!("the model has no dimension {}", crate::error::quoted(name)));
@@ -221,7 +225,7 @@ fn bind_dims(graph: &Graph, dims: &BTreeMap<String, usize>) -> Result<Graph, Dia
 }
 
 /// A pass error as diagnostics: a fault of bitc, of the model, or of what nothing supports.
-fn describe(error: &PassError) -> Failure {
+pub(crate) fn describe(error: &PassError) -> Failure {
     let many = |faults: &[bitc_ir::Fault], make: fn(String) -> Diagnostic| {
         let all = faults.iter().map(|f| make(f.message.clone())).collect();
         Failure::check(all).err().unwrap_or_else(|| Diagnostic::bug(error.to_string()).into())

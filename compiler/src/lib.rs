@@ -13,6 +13,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod bisect;
 pub mod cli;
 mod clock;
 pub mod compile;

@@ -3,7 +3,7 @@
 //! The observer writes as it goes to the stream it was given and into the dump folder. A fault of writing does not stop
 //! the passes; [`Watch::finish`] reports it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
@@ -176,42 +176,50 @@ impl Seen {
 }
 
 /// What became of each node of the source: the operations that stand for it at the end, what was applied to it, and
-/// what was not and why. Layers with weights are named even if nothing happened to them.
+/// what was not and why. Nodes are told apart by the first name of their origin; those that share it are one row.
 pub fn explain(source: &Graph, result: &Graph, remarks: &[Remark]) -> String {
-    let mut rows = Vec::new();
+    let mut rows: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut row_of: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, node) in source.nodes() {
-        let name = node.origin.to_string();
-        let became = standing_for(result, &node.origin);
-        let said: Vec<String> = said_about(remarks, &node.origin);
-        rows.push((name, node.op.name(), became, said));
+        let Some(name) = node.origin.names().first() else { continue };
+        let row = *row_of.entry(name).or_insert_with(|| {
+            rows.push((name, Vec::new()));
+            rows.len() - 1
+        });
+        rows[row].1.push(node.op.name());
     }
-    let width = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0).min(40);
-    let op_width = rows.iter().map(|r| r.1.len()).max().unwrap_or(0);
+    let became = by_name(result.nodes().map(|(_, n)| (&n.origin, n.op.name().to_owned())));
+    let said = by_name(remarks.iter().map(|r| (&r.origin, said(r))));
+    let names: Vec<String> = rows.iter().map(|(name, _)| crate::error::escape(name)).collect();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).min(40);
     let mut text = String::new();
-    for (name, op, became, said) in rows {
-        let _ = writeln!(text, "{name:<width$}  {op:<op_width$} -> {became}");
-        for line in said {
+    for ((key, ops), name) in rows.iter().zip(&names) {
+        let became = became.get(key).map_or_else(|| "gone".to_owned(), |ops| ops.join(", "));
+        let _ = writeln!(text, "{name:<width$}  {} -> {became}", ops.join(", "));
+        let mut seen = BTreeSet::new();
+        for line in said.get(key).into_iter().flatten().filter(|line| seen.insert(line.as_str())) {
             let _ = writeln!(text, "{:width$}    {line}", "");
         }
     }
     text
 }
 
-/// The operations of a graph whose origin shares a name with this one.
-fn standing_for(graph: &Graph, origin: &Origin) -> String {
-    let shares = |other: &Origin| origin.names().iter().any(|n| other.names().contains(n));
-    let ops: Vec<_> = graph.nodes().filter(|(_, n)| shares(&n.origin)).map(|(_, n)| n.op.name()).collect();
-    if ops.is_empty() { "gone".to_owned() } else { ops.join(", ") }
+/// What carries each name, in order.
+fn by_name<'a>(items: impl Iterator<Item = (&'a Origin, String)>) -> BTreeMap<&'a str, Vec<String>> {
+    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (origin, text) in items {
+        for name in origin.names() {
+            all.entry(name).or_default().push(text.clone());
+        }
+    }
+    all
 }
 
-/// The remarks about nodes of an origin, each once, in order.
-fn said_about(remarks: &[Remark], origin: &Origin) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let about = |r: &&Remark| origin.names().iter().any(|n| r.origin.names().contains(n));
-    let line = |r: &Remark| match &r.kind {
-        RemarkKind::Applied => format!("{}/{}", r.pass, r.rule),
-        RemarkKind::Blocked(reason) => format!("not {}/{}: {reason}", r.pass, r.rule),
-        RemarkKind::Note(note) => format!("{}: {note}", r.pass),
-    };
-    remarks.iter().filter(about).map(line).filter(|l| seen.insert(l.clone())).collect()
+fn said(remark: &Remark) -> String {
+    let (pass, rule) = (remark.pass, remark.rule);
+    match &remark.kind {
+        RemarkKind::Applied => format!("{pass}/{rule}"),
+        RemarkKind::Blocked(reason) => format!("not {pass}/{rule}: {reason}"),
+        RemarkKind::Note(note) => format!("{pass}: {note}"),
+    }
 }

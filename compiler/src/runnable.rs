@@ -279,6 +279,25 @@ pub fn kernels_for(name: Option<&str>) -> Result<&'static dyn Kernels, Diagnosti
     Err(unknown.expected(here.join(", ")).suggest(name, ISAS))
 }
 
+/// The kernels of a name, or the best ones, on this many threads.
+///
+/// # Errors
+/// As [`kernels_for`], and if the number of threads is not one that can be had.
+pub fn kernels_on(name: Option<&str>, threads: usize) -> Result<&'static dyn Kernels, Diagnostic> {
+    let kernels = kernels_for(name)?;
+    match threads {
+        1 => Ok(kernels),
+        2..=MAX_THREADS => kernels::with_threads(kernels, threads)
+            .map_err(|e| Diagnostic::wrong_input(format!("cannot start {threads} threads: {e}"))),
+        _ => {
+            Err(Diagnostic::usage("`--threads` is out of range").expected(format!("1 to {MAX_THREADS}")).found(threads))
+        }
+    }
+}
+
+/// The most threads that a run takes.
+const MAX_THREADS: usize = 256;
+
 /// Every instruction set that bitc has or may have kernels for.
 pub const ISAS: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
 

@@ -451,8 +451,8 @@ fn sums_of(op: &Op, q: &Tensor, w: &Tensor) -> Option<Vec<i32>> {
             let &[images, outputs, height, width] = &dims[..] else { return None };
             let (pixels, per_group) = (height * width, outputs.checked_div(op.groups)?);
             let mut shown = Vec::with_capacity(sums.len());
-            for group in 0..op.groups {
-                for image in 0..images {
+            for image in 0..images {
+                for group in 0..op.groups {
                     for pixel in 0..pixels {
                         let at = |o: usize| (image * outputs + group * per_group + o) * pixels + pixel;
                         shown.extend((0..per_group).map(|o| sums[at(o)]));
@@ -494,12 +494,12 @@ mod tests {
     }
 
     #[test]
-    fn convolution_sums_are_ordered_by_group_image_and_pixel() {
+    fn convolution_sums_are_ordered_by_image_group_and_pixel() {
         let op = "bit_conv2d";
         let attrs = bitc_ir::Attrs::from([("groups".to_owned(), bitc_ir::Attr::Int(2))]);
         let op = Op::from_attrs(op, attrs).unwrap();
-        let q = Tensor::new(&[1, 2, 1, 2], &[1i8, 2, 10, 20]);
+        let q = Tensor::new(&[2, 2, 1, 2], &[1i8, 2, 10, 20, 3, 4, 30, 40]);
         let w = Tensor::with_dtype(bitc_ir::DType::T2, &[2, 1, 1, 1], &[1i8, -1]);
-        assert_eq!(sums_of(&op, &q, &w).unwrap(), [1, 2, -10, -20]);
+        assert_eq!(sums_of(&op, &q, &w).unwrap(), [1, 2, -10, -20, 3, 4, -30, -40]);
     }
 }

@@ -31,8 +31,8 @@ pub struct Executed<'a> {
     pub elapsed: Duration,
     /// What it wrote. The rows of a buffer with `row_align` above 1 are padded.
     pub outputs: Vec<(BufferId, View<'a>)>,
-    /// The exact integer sums of a `bit_linear` (`[rows, outputs]`) or a `bit_conv2d` (`[images, pixels, outputs]` for
-    /// each group).
+    /// The exact integer sums of a `bit_linear` (`[rows, outputs]`) or a `bit_conv2d` (`[images, groups, pixels, outputs
+    /// of a group]`).
     pub accumulators: Option<Vec<i32>>,
 }
 

@@ -8,12 +8,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::console::Console;
-use super::model::{ModelArgs, PipelineArgs, Sizes, bytes, check_threads, sizes};
+use super::model::{ModelArgs, PipelineArgs, Sizes, bytes, sizes};
 use crate::bench::{Copies, Quantiles, Times};
 use crate::compile;
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
-use crate::runnable::{self, Runnable, is_artifact, kernels_for};
+use crate::runnable::{self, Runnable, is_artifact, kernels_on};
 
 /// Time an artifact, or a model compiled in memory
 #[derive(Debug, Args)]
@@ -59,7 +59,6 @@ const ROTATE_LIMIT: u64 = 16 << 30;
 
 impl Bench {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
-        check_threads(self.threads)?;
         if !(0.0..=3600.0).contains(&self.seconds) {
             return Err(Diagnostic::usage("`--seconds` is out of range")
                 .expected("0 to 3600")
@@ -70,7 +69,7 @@ impl Bench {
             let much = Diagnostic::usage("`--rotate` is out of range").expected(format!("at most {ROTATE_LIMIT}"));
             return Err(much.found(self.rotate).into());
         }
-        let kernels = kernels_for(self.isa.as_deref())?;
+        let kernels = kernels_on(self.isa.as_deref(), self.threads)?;
         console.step("loading");
         let (artifact, compiled) = artifact(&self.file, &self.model, &self.pipeline, console)?;
         let named = |d: Diagnostic| d.file(self.file.display().to_string());
@@ -122,7 +121,8 @@ impl Bench {
             );
         }
         let copies = if copies.count() > 1 { format!(", {} copies in turn", copies.count()) } else { String::new() };
-        let _ = writeln!(text, "on {}, 1 thread{copies}", kernels.name());
+        let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        let _ = writeln!(text, "on {}, {}{copies}", kernels.name(), threads);
         Ok(console.print(&text)?)
     }
 
@@ -142,7 +142,7 @@ pub(super) fn artifact(
     pipeline: &PipelineArgs,
     console: &Console,
 ) -> Result<(Vec<u8>, bool), Failure> {
-    let source = Source::read(path)?;
+    let source = Source::read(&model.find(path)?)?;
     if is_artifact(source.bytes.bytes()) {
         return Ok((source.bytes.bytes().to_vec(), false));
     }

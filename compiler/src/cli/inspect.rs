@@ -58,7 +58,7 @@ struct Seen {
 impl Inspect {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         console.step("reading");
-        let source = Source::read(&self.file)?;
+        let source = Source::read(&self.model.find(&self.file)?)?;
         if self.ir || (self.dot.is_some() && !self.json && self.html.is_none()) {
             // The graph alone needs no compilation, which may not even be possible.
             let graph = self.graph(&source, console)?;

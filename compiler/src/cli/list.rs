@@ -1,7 +1,7 @@
 //! `bitc list`: what there is: operations, passes, pipelines, models, instruction sets.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bitc_ir::Op;
 use bitc_passes::PASSES;
@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::console::Console;
-use crate::error::{Diagnostic, Failure};
+use super::model::{models_folder, named_models};
+use crate::error::{Diagnostic, Failure, escape};
 use crate::lower;
 use crate::pipeline::{BUILT_IN, Pipeline};
 use crate::runnable::ISAS;
@@ -54,7 +55,7 @@ impl List {
             What::Ops => ops(),
             What::Passes => passes(),
             What::Pipelines => pipelines()?,
-            What::Models => models(self.models.clone().or_else(|| std::env::var_os("BITC_MODELS").map(PathBuf::from)))?,
+            What::Models => models(self.models.as_deref())?,
             What::Isas => isas(),
         };
         if self.json {
@@ -104,26 +105,17 @@ fn pipelines() -> Result<Listing, Failure> {
     Ok(("pipelines", rows, text))
 }
 
-fn models(folder: Option<PathBuf>) -> Result<Listing, Failure> {
-    let folder = folder.ok_or_else(|| {
+fn models(folder: Option<&Path>) -> Result<Listing, Failure> {
+    let folder = models_folder(folder).ok_or_else(|| {
         Diagnostic::usage("nothing says where models live").hint("give --models DIR or set BITC_MODELS")
     })?;
-    let cannot = |e: std::io::Error| {
-        Diagnostic::wrong_input(format!("cannot list the folder: {e}")).file(folder.display().to_string())
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(cannot)? {
-        let path = entry.map_err(cannot)?.path();
-        let known = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "onnx" || e == "bir");
-        if known && path.is_file() {
-            names.push(path);
-        }
+    let (mut rows, mut text) = (Vec::new(), String::new());
+    for (name, path) in named_models(&folder)? {
+        let (name, path) = (escape(&name), escape(&path.display().to_string()));
+        let _ = writeln!(text, "{name:<24} {path}");
+        rows.push(json!({"name": name, "path": path}));
     }
-    names.sort();
-    let stem = |p: &PathBuf| p.file_stem().map(|s| crate::error::escape(&s.to_string_lossy())).unwrap_or_default();
-    let show = |p: &PathBuf| crate::error::escape(&p.display().to_string());
-    let text = names.iter().map(|p| format!("{:<24} {}\n", stem(p), show(p))).collect();
-    Ok(("models", names.iter().map(|p| json!({"name": stem(p), "path": show(p)})).collect(), text))
+    Ok(("models", rows, text))
 }
 
 fn isas() -> Listing {

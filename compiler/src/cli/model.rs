@@ -20,6 +20,9 @@ pub(super) struct ModelArgs {
     /// Binds a symbolic dimension.
     #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dimension)]
     dims: Vec<(String, usize)>,
+    /// Where models live that are given by name; default: the variable BITC_MODELS.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Bytes that may be made beyond what the input files hold, such as 2G.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
@@ -40,6 +43,21 @@ impl ModelArgs {
         self.dims.iter().cloned().collect()
     }
 
+    /// The file that the user means: the path itself, or the model of that name in the folder of models.
+    pub(super) fn find(&self, path: &Path) -> Result<PathBuf, Diagnostic> {
+        let folder = models_folder(self.models.as_deref());
+        let (Some(folder), Some(name)) = (folder, path.to_str()) else { return Ok(path.to_path_buf()) };
+        if path.exists() || name.contains(['/', '\\', '.']) {
+            return Ok(path.to_path_buf());
+        }
+        let models = named_models(&folder)?;
+        if let Some((_, file)) = models.iter().find(|(n, _)| n == name) {
+            return Ok(file.clone());
+        }
+        let missing = Diagnostic::wrong_input(format!("there is no file and no model {}", quoted(name)));
+        Err(missing.file(folder.display().to_string()).suggest(name, models.iter().map(|(n, _)| n.as_str())))
+    }
+
     /// As [`ModelArgs::options`], with dimensions left symbolic: for commands that take sizes from their inputs.
     pub(super) fn unbound(&self) -> frontend::Options {
         frontend::Options { dims: BTreeMap::new(), ..self.options() }
@@ -48,7 +66,7 @@ impl ModelArgs {
     /// Reads the model at `path` and prints its warnings.
     pub(super) fn import(&self, path: &Path, console: &Console) -> Result<Imported, Failure> {
         console.step("reading the model");
-        let imported = compile::import(&Source::read(path)?, &self.options())?;
+        let imported = compile::import(&Source::read(&self.find(path)?)?, &self.options())?;
         imported.warnings.iter().for_each(|w| console.warn(w));
         Ok(imported)
     }
@@ -79,6 +97,28 @@ impl PipelineArgs {
         }
         Ok(pipeline)
     }
+}
+
+/// The folder of models: the one given, or the one that the environment names.
+pub(super) fn models_folder(given: Option<&Path>) -> Option<PathBuf> {
+    given.map(Path::to_path_buf).or_else(|| std::env::var_os("BITC_MODELS").map(PathBuf::from))
+}
+
+/// The models in a folder, by name.
+pub(super) fn named_models(folder: &Path) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+    let cannot = |e: std::io::Error| {
+        Diagnostic::wrong_input(format!("cannot list the folder: {e}")).file(folder.display().to_string())
+    };
+    let mut models = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        let is_model = path.extension().is_some_and(|e| ["yaml", "yml", "onnx", "bir"].iter().any(|m| e == *m));
+        if let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|_| is_model && path.is_file()) {
+            models.push((name.to_owned(), path));
+        }
+    }
+    models.sort();
+    Ok(models)
 }
 
 /// `NAME=SIZE`.
@@ -114,15 +154,6 @@ pub(super) struct Sizes(pub(super) Vec<usize>);
 pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
     let size = |t: &str| t.trim().parse().map_err(|_| format!("{} is not a size", quoted(t)));
     text.split(',').map(size).collect::<Result<_, _>>().map(Sizes)
-}
-
-/// `Ok` for threads that this build can use.
-pub(super) fn check_threads(threads: usize) -> Result<(), Diagnostic> {
-    match threads {
-        0 => Err(Diagnostic::usage("`--threads` must be at least 1")),
-        1 => Ok(()),
-        n => Err(Diagnostic::unsupported(format!("this build runs on one thread, not on {n}"))),
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use serde_json::json;
 
 use super::console::Console;
 use super::inputs::{InputArgs, OutputArgs};
-use super::model::{ModelArgs, check_threads};
+use super::model::ModelArgs;
 use crate::error::{Diagnostic, Failure};
 use crate::output;
-use crate::runnable::{self, Runnable, kernels_for};
+use crate::runnable::{self, Runnable, kernels_on};
 
 /// Run an artifact, or a model on the reference evaluator
 #[derive(Debug, Args)]
@@ -48,12 +48,11 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
-        check_threads(self.threads)?;
-        let kernels = kernels_for(self.isa.as_deref())?;
+        let kernels = kernels_on(self.isa.as_deref(), self.threads)?;
         console.step("reading");
         // With arrays the sizes come from them, without they come from `--dim`.
         let options = if self.inputs.given() { self.model.options() } else { self.model.unbound() };
-        let (runnable, warnings) = Runnable::read(&self.file, &options)?;
+        let (runnable, warnings) = Runnable::read(&self.model.find(&self.file)?, &options)?;
         warnings.iter().for_each(|w| console.warn(w));
         let names = runnable.output_names();
         self.output.check(&names)?;

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::console::Console;
 use super::inputs::InputArgs;
-use super::model::{ModelArgs, Sizes, check_threads, sizes};
+use super::model::{ModelArgs, Sizes, sizes};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
-use crate::runnable::{Runnable, is_artifact, kernels_for};
+use crate::runnable::{Runnable, is_artifact, kernels_on};
 use crate::verify::{Comparison, Subject, Tolerance, reference};
 
 /// Compare an artifact with its model: outputs, and the integer sums of every layer bit for bit
@@ -78,12 +78,11 @@ struct Run {
 
 impl Verify {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
-        check_threads(self.threads)?;
         if self.reference == Reference::Tract {
             return Err(Diagnostic::unsupported("this build has no tract to compare with").into());
         }
         console.step("reading");
-        let (model, warnings) = Runnable::read(&self.model, &self.model_args.unbound())?;
+        let (model, warnings) = Runnable::read(&self.model_args.find(&self.model)?, &self.model_args.unbound())?;
         warnings.iter().for_each(|w| console.warn(w));
         let artifact = Source::read(&self.artifact)?;
         let name = artifact.name();
@@ -95,12 +94,13 @@ impl Verify {
         }
         let subject = Subject::load(artifact.bytes.bytes()).map_err(|f| f.file(&name))?;
         let tolerance = Tolerance { relative: self.rtol, absolute: self.atol };
+        let isas = self.kernels()?;
         let mut runs = Vec::new();
         for inputs in self.batches(&model)? {
             let batch = inputs.first().and_then(|t| t.dims().first().copied()).unwrap_or(1);
             console.step(&format!("the evaluator, batch {batch}"));
             let expected = reference(&model, &inputs).map_err(|d| d.file(self.model.display().to_string()))?;
-            for kernels in self.kernels()? {
+            for &kernels in &isas {
                 console.step(&format!("{}, batch {batch}", kernels.name()));
                 let comparison = subject.compare(&expected, &inputs, kernels, tolerance);
                 let comparison = comparison.map_err(|d| d.file(name.as_str()))?;
@@ -149,8 +149,8 @@ impl Verify {
 
     fn kernels(&self) -> Result<Vec<&'static dyn Kernels>, Diagnostic> {
         match self.isa.as_deref() {
-            Some("all") => Ok(kernels::available().to_vec()),
-            name => Ok(vec![kernels_for(name)?]),
+            Some("all") => kernels::available().iter().map(|k| kernels_on(Some(k.name()), self.threads)).collect(),
+            name => Ok(vec![kernels_on(name, self.threads)?]),
         }
     }
 
