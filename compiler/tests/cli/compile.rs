@@ -1,0 +1,130 @@
+//! `bitc compile`.
+
+use crate::harness::Bench;
+
+#[test]
+fn the_artifact_takes_the_name_of_the_model() {
+    let bench = Bench::new();
+    let done = bench.ok("compile mlp.yaml");
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    assert!(std::fs::read(bench.path("mlp.bit")).unwrap().starts_with(b"BITC"));
+}
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml -o one.bit");
+    bench.ok("compile mlp.yaml -o two.bit --quiet");
+    let read = |name| std::fs::read(bench.path(name)).unwrap();
+    assert_eq!(read("one.bit"), read("two.bit"));
+    bench.ok("compile mlp.yaml -o small.bit --strip");
+    assert!(read("small.bit").len() < read("one.bit").len());
+}
+
+#[test]
+fn the_extension_or_emit_choose_the_form() {
+    let bench = Bench::new();
+    bench.ok("compile float.yaml -o float.dot");
+    assert!(std::fs::read_to_string(bench.path("float.dot")).unwrap().starts_with("digraph"));
+    bench.ok("compile float.yaml -o float.bir");
+    let text = std::fs::read_to_string(bench.path("float.bir")).unwrap();
+    assert!(text.contains("graph @") && !text.contains("batch_norm"), "{text}");
+    // What was written is read again, and means the same.
+    bench.ok("compile float.bir -o again.bir");
+    assert_eq!(std::fs::read_to_string(bench.path("again.bir")).unwrap(), text);
+    let done = bench.ok("compile float.yaml --emit bir -o -");
+    assert_eq!(done.stdout, text);
+    let json = bench.ok("compile float.yaml --emit json -o -").json();
+    assert!(json["nodes"].as_array().unwrap().iter().any(|n| n["op"] == "linear"));
+    bench.fails("compile float.yaml -o float.exe", 2, &["extension `exe`", "--emit"]);
+    bench.fails("compile float.yaml --emit bri", 2, &["`bri` is no format", "did you mean `bir`?"]);
+}
+
+#[test]
+fn passes_can_be_stopped_and_watched() {
+    let bench = Bench::new();
+    let done = bench.ok("compile float.yaml --stop-after simplify --emit bir -o -");
+    assert!(done.stdout.contains("batch_norm"), "{}", done.stdout);
+    let done = bench.ok("compile float.yaml --print-after fold-batch-norm");
+    assert!(done.stderr.contains(", fold-batch-norm") && done.stderr.contains("graph @"), "{}", done.stderr);
+    let all = bench.ok("compile float.yaml --print-after all").stderr.matches("graph @").count();
+    let changed = bench.ok("compile float.yaml --print-after changed").stderr.matches("graph @").count();
+    assert!(0 < changed && changed < all, "{changed} {all}");
+    bench.fails("compile float.yaml --print-after freze", 2, &["no pass `freze`", "did you mean `freeze`?"]);
+    bench.fails("compile float.yaml --stop-after freze", 2, &["freeze"]);
+    let done = bench.ok("compile float.yaml --timings");
+    assert!(done.stderr.contains("fold-batch-norm") && done.stderr.contains("all passes"), "{}", done.stderr);
+    let none = bench.ok("compile float.yaml --rewrite-limit 0 --emit bir -o -");
+    assert!(none.stdout.contains("batch_norm"));
+}
+
+#[test]
+fn a_dump_folder_holds_one_numbered_file_per_pass() {
+    let bench = Bench::new();
+    bench.ok("compile float.yaml --dump-dir dump/inner");
+    let names = bench.names("dump/inner");
+    assert_eq!(names[0], "00-input.bir");
+    assert!(names.iter().any(|n| n.ends_with("-freeze.bir")), "{names:?}");
+    // Each file can be compiled by itself.
+    bench.ok(&format!("compile dump/inner/{} -o x.bit", names[names.len() - 1]));
+}
+
+#[test]
+fn explain_says_what_became_of_each_layer() {
+    let bench = Bench::new();
+    let text = bench.ok("compile mlp.yaml --explain").stderr;
+    assert!(text.contains("-> ") && text.contains("bit_linear"), "{text}");
+    let text = bench.ok("compile float.yaml --explain").stderr;
+    assert!(text.contains("not ternarize-weights") && text.contains("its weights are not ternary"), "{text}");
+}
+
+#[test]
+fn values_are_compared_on_demand() {
+    let bench = Bench::new();
+    bench.ok("compile float.yaml --verify");
+    let done = bench.ok("compile mlp.yaml --verify=each --timings");
+    assert!(done.stderr.contains("moved by"), "{}", done.stderr);
+    bench.fails("compile mlp.yaml --verify=often", 2, &["often"]);
+}
+
+#[test]
+fn float_layers_become_ternary_by_choice_only() {
+    let bench = Bench::new();
+    bench.ok("compile float.yaml -o plain.bit");
+    assert_eq!(bench.ok("inspect plain.bit --json").json()["quantized_params"], 0);
+    for method in ["optimal", "absmean", "twn"] {
+        bench.ok(&format!("compile float.yaml -o t.bit --ternary {method}"));
+        let json = bench.ok("inspect t.bit --json").json();
+        assert_eq!(json["quantized_params"], 8 * 6 + 3 * 8, "{method}");
+    }
+    let x = bitc_ir::random::tensor(bitc_ir::DType::F32, &[32, 6], 5);
+    bench.array("x.npy", &x);
+    bench.ok("compile float.yaml -o g.bit --ternary gptq --calib x.npy --keep last=f32");
+    let json = bench.ok("inspect g.bit --json").json();
+    assert_eq!(json["quantized_params"], 8 * 6);
+    bench.fails("compile float.yaml --ternary gptq", 1, &["--calib"]);
+    bench.fails("compile float.yaml --ternary best", 2, &["optimal"]);
+    bench.fails("compile float.yaml --planes 2", 2, &["`--planes`", "--ternary METHOD"]);
+}
+
+#[test]
+fn dimensions_are_bound() {
+    let bench = Bench::new();
+    bench.ok("compile float.yaml -o four.bit --dim N=4");
+    let done = bench.ok("run four.bit");
+    assert!(done.stdout.contains("f32[4, 3]"), "{}", done.stdout);
+    bench.fails("compile float.yaml --dim M=4", 2, &["no dimension `M`", "expected: N"]);
+    bench.fails("compile float.yaml --dim N", 2, &["NAME=SIZE"]);
+}
+
+#[test]
+fn models_are_found_by_name() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("zoo")).unwrap();
+    std::fs::rename(bench.path("mlp.yaml"), bench.path("zoo/mlp.yaml")).unwrap();
+    bench.ok("compile mlp --models zoo");
+    assert!(bench.path("mlp.bit").exists());
+    let listed = bench.ok("list models --models zoo --json").json();
+    assert_eq!(listed["models"][0]["name"], "mlp");
+    bench.fails("compile mpl --models zoo", 1, &["mpl", "did you mean `mlp`?"]);
+}

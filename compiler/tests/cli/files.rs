@@ -1,0 +1,83 @@
+//! Outputs are whole or absent, whatever goes wrong.
+
+use bitc_ir::{DType, random};
+
+use crate::harness::{Bench, may_write_everywhere};
+
+#[test]
+fn a_failed_compilation_leaves_the_old_artifact() {
+    let bench = Bench::new();
+    bench.write("out.bit", b"old");
+    bench.write("bad.yaml", b"model: bit_mlp\nn_layers: none\n");
+    bench.fails("compile bad.yaml -o out.bit", 1, &["bad.yaml:2"]);
+    assert_eq!(std::fs::read(bench.path("out.bit")).unwrap(), b"old");
+    assert_eq!(bench.names("."), ["bad.yaml", "float.yaml", "mlp.yaml", "out.bit", "two.bir"]);
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("taken.bit")).unwrap();
+    bench.fails("compile mlp.yaml -o taken.bit", 1, &["taken.bit", "folder"]);
+    bench.fails("compile mlp.yaml -o no/such/folder.bit", 1, &["no/such/folder.bit", "cannot write"]);
+    bench.ok("compile mlp.yaml");
+    bench.fails("run mlp.bit --output no/such/y.npy", 1, &["no/such/y.npy"]);
+    bench.fails("run mlp.bit --output mlp.yaml", 1, &["mlp.yaml"]);
+    bench.fails("compile mlp.yaml --dump-dir mlp.bit", 1, &["mlp.bit"]);
+    assert!(bench.names(".").iter().all(|n| !n.ends_with(".tmp")));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_without_permission_stays_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    let closed = bench.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::write(closed.join("out.bit"), b"old").unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if may_write_everywhere(&closed) {
+        // Permissions do not bind this user, so the file is replaced, and whole.
+        bench.ok("compile mlp.yaml -o closed/out.bit");
+        assert!(std::fs::read(closed.join("out.bit")).unwrap().starts_with(b"BITC"));
+    } else {
+        bench.fails("compile mlp.yaml -o closed/out.bit", 1, &["closed/out.bit"]);
+        assert_eq!(std::fs::read(closed.join("out.bit")).unwrap(), b"old");
+    }
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(bench.names("closed"), ["out.bit"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let bench = Bench::new();
+    bench.fails("compile mlp.yaml --emit bit -o /dev/full", 1, &["/dev/full", "cannot write"]);
+    let mut command = bench.command("list ops");
+    command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"));
+}
+
+#[test]
+fn standard_output_carries_the_result_alone() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    let artifact = bench.command("compile mlp.yaml -o - -v").output().unwrap();
+    assert_eq!(artifact.stdout, std::fs::read(bench.path("mlp.bit")).unwrap());
+    bench.array("x.npy", &random::tensor(DType::F32, &[2, 20], 1));
+    bench.ok("run mlp.bit --input x.npy --output y.npy");
+    let array = bench.command("run mlp.bit --input x.npy --output -").output().unwrap();
+    assert_eq!(array.stdout, std::fs::read(bench.path("y.npy")).unwrap());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let bench = Bench::new();
+    let mut command = bench.command("list ops");
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stderr.is_empty() && output.status.success(), "{output:?}");
+}

@@ -1,0 +1,56 @@
+//! `bitc inspect`.
+
+use crate::harness::Bench;
+
+#[test]
+fn the_summary_has_the_keys_that_scripts_read() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    let json = bench.ok("inspect mlp.bit --json").json();
+    let weights = 20 * 24 + 24 * 24 + 24 * 5;
+    assert_eq!((&json["total_params"], &json["quantized_params"]), (&weights.into(), &weights.into()));
+    assert_eq!(json["bytes"]["original"], 4 * weights);
+    let packed = json["bytes"]["packed"].as_u64().unwrap();
+    let reduction = json["memory_reduction"].as_f64().unwrap();
+    assert!((reduction - (1.0 - packed as f64 / (4.0 * f64::from(weights)))).abs() < 1e-12);
+    let layers = json["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 3);
+    for layer in layers {
+        assert_eq!(layer["op"], "bit_linear");
+        let bits = layer["bits_per_weight"].as_f64().unwrap();
+        assert!((2.0..16.0).contains(&bits), "{layer}");
+        assert!((0.0..1.0).contains(&layer["sparsity"].as_f64().unwrap()) && layer["bytes"].is_u64());
+    }
+    assert_eq!(layers[0]["macs"], 20 * 24);
+    // Of a model: what its artifact would hold.
+    assert_eq!(bench.ok("inspect mlp.yaml --json").json()["layers"], json["layers"]);
+}
+
+#[test]
+fn the_text_names_layers_and_sections() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    let text = bench.ok("inspect mlp.bit").stdout;
+    for part in ["bits/weight", "bit_linear", "sections", "arena", "trit2", "input"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(bench.ok("inspect float.yaml").stdout.contains("source "));
+}
+
+#[test]
+fn graphs_are_shown_as_text_dot_and_page() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    let source = bench.ok("inspect mlp.yaml --ir").stdout;
+    let frozen = bench.ok("inspect mlp.bit --ir").stdout;
+    assert!(
+        source.contains("graph @") && frozen.contains("frozen graph @") && frozen.contains("bit_linear"),
+        "{frozen}"
+    );
+    bench.ok("inspect mlp.bit --dot g.dot --html g.html");
+    assert!(std::fs::read_to_string(bench.path("g.dot")).unwrap().starts_with("digraph"));
+    let page = std::fs::read_to_string(bench.path("g.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("bit_linear"));
+    bench.ok("compile mlp.yaml --strip");
+    bench.fails("inspect mlp.bit --ir", 1, &["does not carry its graph", "--strip"]);
+}

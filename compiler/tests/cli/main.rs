@@ -1,0 +1,10 @@
+//! Runs the built binary: every subcommand, its files, its exit codes and its errors.
+
+mod compile;
+mod errors;
+mod files;
+mod harness;
+mod inspect;
+mod passes;
+mod run;
+mod verify;

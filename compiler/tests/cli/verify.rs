@@ -1,0 +1,93 @@
+//! `bitc verify`, `bitc compare` and `bitc bisect`.
+
+use bitc_ir::{DType, Tensor, random};
+
+use crate::harness::Bench;
+
+#[test]
+fn an_artifact_agrees_with_its_model() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    let done = bench.ok("verify mlp.yaml mlp.bit --batch 0,1,2,7 --isa all");
+    assert!(done.stdout.contains("all equal bit for bit") && done.stdout.ends_with("equal\n"), "{}", done.stdout);
+    let json = bench.ok("verify mlp.yaml mlp.bit --samples 9 --rtol 1e-6 --json").json();
+    assert_eq!((&json["equal"], &json["argmax_agreement"]), (&true.into(), &1.0.into()));
+    assert_eq!(json["first_diverging_layer"], serde_json::Value::Null);
+    let layers = json["runs"][0]["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 3);
+    assert_eq!(layers.iter().map(|l| l["accumulators"].as_u64().unwrap()).sum::<u64>(), 9 * (24 + 24 + 5));
+    assert!(layers.iter().all(|l| l["differing"] == 0));
+}
+
+#[test]
+fn another_model_is_told_apart() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    let other = crate::harness::MLP.replace("random: 3", "random: 4");
+    bench.write("other.yaml", other.as_bytes());
+    let done = bench.fails("verify other.yaml mlp.bit", 1, &["does not compute what the model does"]);
+    assert!(done.stdout.ends_with("different\n"), "{}", done.stdout);
+    let json = bench.bitc("verify other.yaml mlp.bit --json");
+    assert_eq!((json.code, &json.json()["equal"]), (1, &false.into()));
+    bench.fails("verify mlp.yaml other.yaml", 1, &["no artifact", "bitc compile"]);
+    bench.fails("verify mlp.yaml mlp.bit --reference tract", 3, &["tract"]);
+}
+
+#[test]
+fn a_stripped_artifact_is_compared_by_its_outputs() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml --strip");
+    let done = bench.ok("verify mlp.yaml mlp.bit");
+    assert!(done.stdout.contains("only outputs were compared"), "{}", done.stdout);
+}
+
+#[test]
+fn convolutions_are_compared_inside() {
+    let bench = Bench::new();
+    let text = "model: sequential\ninput: {name: x, shape: [N, 4, 6, 5]}\nlayers:\n- bit_conv2d: {name: c, out: 6, \
+        kernel: 3, padding: 1, groups: 2, quant: {semantics: bitlab}}\n- relu: {}\nweights: {random: 2}\n";
+    bench.write("conv.yaml", text.as_bytes());
+    bench.ok("compile conv.yaml");
+    let json = bench.ok("verify conv.yaml conv.bit --samples 3 --json").json();
+    let layer = &json["runs"][0]["layers"][0];
+    assert_eq!((&layer["op"], &layer["differing"]), (&"bit_conv2d".into(), &0.into()), "{json}");
+    assert_eq!(layer["accumulators"], 3 * 6 * 6 * 5);
+}
+
+#[test]
+fn two_artifacts_are_compared() {
+    let bench = Bench::new();
+    let x = random::tensor(DType::F32, &[40, 6], 5);
+    bench.array("x.npy", &x);
+    bench.ok("compile float.yaml -o a.bit");
+    bench.ok("compile float.yaml -o b.bit --ternary optimal");
+    bench.ok("run a.bit --input x.npy --output y.npy");
+    let scores = bench.read("y.npy").to_f64();
+    let classes: Vec<i64> = scores.chunks(3).map(|row| bitc::verify::argmax(row) as i64).collect();
+    bench.array("labels.npy", &Tensor::new(&[40], &classes));
+    let line = "compare a.bit b.bit --input x.npy --labels labels.npy --seconds 0.01";
+    let json = bench.ok(&format!("{line} --json")).json();
+    assert_eq!(json["a"]["accuracy"], 1.0);
+    assert!(json["accuracy_diff"].as_f64().unwrap() <= 0.0, "{json}");
+    assert!(json["speedup"].as_f64().unwrap() > 0.0 && json["memory_reduction"].is_f64(), "{json}");
+    assert!(json["outputs"][0]["max_abs_difference"].as_f64().unwrap() > 0.0, "{json}");
+    let text = bench.ok(line).stdout;
+    assert!(text.contains("accuracy") && text.contains("times as fast"), "{text}");
+    bench.array("few.npy", &Tensor::new(&[2], &[0i64, 1]));
+    bench.fails("compare a.bit b.bit --input x.npy --labels few.npy", 1, &["one label per row", "found: 2"]);
+    bench.ok("compare float.yaml b.bit --seconds 0.01");
+}
+
+#[test]
+fn bisection_names_the_pass_that_moves_values() {
+    let bench = Bench::new();
+    let done = bench.ok("bisect float.yaml");
+    assert!(done.stdout.contains("nothing diverges"), "{}", done.stdout);
+    let done = bench.fails("bisect float.yaml --tolerance 0 --json", 1, &["values diverge"]);
+    let json = done.json();
+    assert_eq!((&json["in"], &json["pass"]), (&"pass".into(), &"fold-batch-norm".into()), "{json}");
+    let limit = json["rewrite"].as_u64().unwrap();
+    let before = format!("compile float.yaml --emit bir -o - --rewrite-limit {}", limit - 1);
+    let after = format!("compile float.yaml --emit bir -o - --rewrite-limit {limit}");
+    assert!(bench.ok(&before).stdout.contains("batch_norm") && !bench.ok(&after).stdout.contains("batch_norm"));
+}
