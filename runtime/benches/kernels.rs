@@ -180,7 +180,8 @@ impl Bench<'_> {
     }
 
     fn product(&self, name: &str, weights: &Weights, tokens: usize) {
-        let &Weights { layout, k, n, len, ref bytes } = weights;
+        let &Weights { layout, k, n, len, .. } = weights;
+        let bytes = weights.bytes();
         let pitch = k.next_multiple_of(64);
         let q: Vec<i8> = (0..tokens * pitch).map(|i| (i * 31) as u8 as i8).collect();
         let sums = vec![1; tokens];
@@ -219,8 +220,13 @@ struct Weights {
     n: usize,
     /// The length of one copy.
     len: usize,
-    bytes: Vec<u8>,
+    padded: Vec<u8>,
+    start: usize,
+    end: usize,
 }
+
+/// Artifacts align constants so.
+const ALIGN: usize = 64;
 
 impl Weights {
     /// As many copies as fill `at_least` bytes.
@@ -228,6 +234,14 @@ impl Weights {
         let ternary = layout != Layout::Bit1;
         let weights: Vec<i8> = (0..n * k).map(|i| if ternary { (i * i % 3) as i8 - 1 } else { 1 }).collect();
         let packed = layout.pack(n, k, &weights).unwrap_or_default();
-        Self { layout, k, n, len: packed.len(), bytes: packed.repeat(at_least / packed.len() + 1) }
+        let copies = at_least / packed.len() + 1;
+        let mut padded = vec![0; packed.len() * copies + ALIGN];
+        let start = padded.as_ptr().align_offset(ALIGN).min(ALIGN);
+        padded[start..].chunks_exact_mut(packed.len()).for_each(|copy| copy.copy_from_slice(&packed));
+        Self { layout, k, n, len: packed.len(), start, end: start + packed.len() * copies, padded }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.padded[self.start..self.end]
     }
 }
