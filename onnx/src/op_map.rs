@@ -4,14 +4,18 @@
 //! of the same operator; most rules look at the version themselves, since versions usually differ in where an argument
 //! comes from. Rules give operations of the newest meaning: the graph knows no opset.
 
+mod attention;
 mod contrib;
+mod depth;
 mod elementwise;
 mod layout;
+mod loss;
 mod norm;
 mod pool;
 mod product;
 mod quantize;
 mod reduce;
+mod resize;
 mod shape;
 
 use std::collections::HashMap;
@@ -80,6 +84,9 @@ const TABLES: &[&[Entry]] = &[
     shape::TABLE,
     quantize::TABLE,
     contrib::TABLE,
+    loss::TABLE,
+    attention::TABLE,
+    resize::TABLE,
 ];
 
 type Index = HashMap<(&'static str, &'static str), Vec<(i64, Rule)>>;

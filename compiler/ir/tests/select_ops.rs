@@ -111,8 +111,11 @@ fn logic_works_bit_by_bit() {
     {
         assert_eq!(run(&format!("{pair} %y = {name}(%a, %b) return %y")), Tensor::new(&[2], &expect), "{name}");
     }
-    let fault = refused("const %a: i8[1] = dense [1] %y = shift_left(%a, %a) return %y");
-    assert!(fault.contains("unsigned"), "{fault}");
+    let signed = "const %a: i8[4] = dense [-8, 4, -1, -8] const %b: i8[4] = dense [1, 8, 7, -1]";
+    assert_eq!(run(&format!("{signed} %y = shift_left(%a, %b) return %y")), Tensor::new(&[4], &[-16i8, 0, -128, 0]));
+    assert_eq!(run(&format!("{signed} %y = shift_right(%a, %b) return %y")), Tensor::new(&[4], &[-4i8, 0, -1, -1]));
+    let fault = refused("const %a: bool[1] = dense [1] %y = shift_left(%a, %a) return %y");
+    assert!(fault.contains("integers of one type"), "{fault}");
 }
 
 #[test]

@@ -123,9 +123,6 @@ fn modulo(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 2)?;
     let name = if cx.attrs.flag("fmod", false)? { "rem" } else { "mod" };
     let inputs = cx.all()?;
-    if name == "mod" && cx.dtype(cx.input(0)?).is_float() {
-        return Err(invalid("fmod", "1 for floats", 0));
-    }
     Ok(vec![cx.simple(name, &inputs)?])
 }
 

@@ -62,7 +62,7 @@ fn concat(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 /// One part of an axis.
-fn part(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, start: Dim, end: Dim) -> Result<ValueId, Cause> {
+pub(super) fn part(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, start: Dim, end: Dim) -> Result<ValueId, Cause> {
     let slice = Slice { axes: vec![axis], starts: Shape(vec![start]), ends: Shape(vec![end]), steps: vec![1] };
     cx.add(slice, &[x])
 }
@@ -415,13 +415,18 @@ fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    let perm = match cx.attrs.str_or("mode", "DCR")? {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        other => return Err(invalid("mode", "`DCR` or `CRD`", other)),
+    };
     let (x, dims, b) = blocks(cx)?;
     let [n, c, h, w] = &dims[..] else { return Err(unsupported("a rank other than 4")) };
     let part = |d: &Dim| d.div_exact(&b).ok_or_else(|| Cause::Type(format!("a multiple of {b} expected, found {d}")));
     let (rows, columns) = (part(h)?, part(w)?);
     let split = vec![n.clone(), c.clone(), rows.clone(), b.clone(), columns.clone(), b.clone()];
     let x = cx.reshape(x, split)?;
-    let x = cx.transpose(x, vec![0, 3, 5, 1, 2, 4])?;
+    let x = cx.transpose(x, perm)?;
     let depth = c.mul(&b).and_then(|d| d.mul(&b)).ok_or_else(|| unsupported("a block that large"))?;
     Ok(vec![cx.reshape(x, vec![n.clone(), depth, rows, columns])?])
 }

@@ -1,9 +1,10 @@
 //! Pools, and the geometry of windows that convolutions share with them.
 
 use bitc_ir::ops::{Reduce, reduce::ReduceKind};
-use bitc_ir::{Attr, Dim, ValueId};
+use bitc_ir::{Attr, DType, Dim, ValueId};
 
 use super::Rule::With;
+use super::depth::Depth;
 use super::elementwise::with_scalar;
 use super::product::AttrList;
 use super::{Entry, std};
@@ -22,13 +23,25 @@ pub(super) const TABLE: &[Entry] = &[
 
 /// Padding chosen by the output size.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum AutoPad {
+pub(super) enum AutoPad {
     /// Half on each side, the odd one at the end.
     SameUpper,
     /// Half on each side, the odd one at the beginning.
     SameLower,
     /// None.
     Valid,
+}
+
+impl AutoPad {
+    /// Whether the size of the result is chosen.
+    pub(super) fn is_same(self) -> bool {
+        self != AutoPad::Valid
+    }
+
+    /// Whether an odd element of padding goes to the end.
+    pub(super) fn is_upper(self) -> bool {
+        self == AutoPad::SameUpper
+    }
 }
 
 /// Reads `auto_pad`; `None` where padding is explicit.
@@ -45,7 +58,7 @@ fn auto_pad(cx: &mut NodeCx<'_, '_>) -> Result<Option<AutoPad>, Cause> {
 /// Where a window goes over the axes behind the first two.
 #[derive(Debug)]
 pub(super) struct Spatial {
-    /// The number of spatial axes of the node, 1 or 2.
+    /// The number of spatial axes of the node, 1 to 3.
     rank: usize,
     kernel: Vec<usize>,
     strides: Vec<usize>,
@@ -57,8 +70,19 @@ pub(super) struct Spatial {
 impl Spatial {
     /// Reads the attributes of a window over `x`. An empty kernel is read from `kernel_shape`.
     pub(super) fn read(cx: &mut NodeCx<'_, '_>, x: ValueId, weights: &[usize]) -> Result<Self, Cause> {
+        let (mut spatial, auto) = Self::read_unpadded(cx, x, weights)?;
+        spatial.resolve(auto, &cx.dims(x))?;
+        Ok(spatial)
+    }
+
+    /// As `read`, with the padding that `auto_pad` asks for left open.
+    pub(super) fn read_unpadded(
+        cx: &mut NodeCx<'_, '_>,
+        x: ValueId,
+        weights: &[usize],
+    ) -> Result<(Self, Option<AutoPad>), Cause> {
         let rank = cx.rank(x).saturating_sub(2);
-        if cx.rank(x) < 3 || rank > 2 {
+        if cx.rank(x) < 3 || rank > 3 {
             return Err(unsupported(format!("{} over {rank} spatial axes", cx.op)));
         }
         let stated = cx.attrs.ints("kernel_shape")?;
@@ -78,9 +102,37 @@ impl Spatial {
             Some(pads) => explicit_pads(pads, rank)?,
             None => vec![0; 2 * rank],
         };
-        let mut spatial = Self { rank, kernel, strides, dilations, pads };
-        spatial.resolve(auto, &cx.dims(x))?;
-        Ok(spatial)
+        Ok((Self { rank, kernel, strides, dilations, pads }, auto))
+    }
+
+    /// The first of three axes.
+    pub(super) fn depth(&self) -> Option<Depth> {
+        (self.rank == 3).then(|| Depth {
+            kernel: self.kernel[0],
+            stride: self.strides[0],
+            dilation: self.dilations[0],
+            pads: self.pads_at(0),
+        })
+    }
+
+    /// The steps.
+    pub(super) fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
+    /// The distances between elements of the window.
+    pub(super) fn dilations(&self) -> &[usize] {
+        &self.dilations
+    }
+
+    /// The padding before and behind an axis.
+    pub(super) fn pads_at(&self, axis: usize) -> (usize, usize) {
+        (self.pads[axis], self.pads[axis + self.rank])
+    }
+
+    /// The attribute `dilations` of the two-dimensional operations.
+    pub(super) fn two_dilations(&self) -> Attr {
+        Attr::Ints(self.two(&self.dilations, 1))
     }
 
     /// Chooses the padding that `auto_pad` asks for.
@@ -106,16 +158,19 @@ impl Spatial {
     }
 
     /// The attributes `strides`, `pads` and `dilations` of the two-dimensional operations.
-    pub(super) fn window_attrs(&self) -> Result<AttrList, Cause> {
+    pub(super) fn window_attrs(&self) -> AttrList {
         let two = |v: &[usize], fill: i64| -> Attr { Attr::Ints(self.two(v, fill)) };
         let pads = [self.two(&self.pads[..self.rank], 0), self.two(&self.pads[self.rank..], 0)].concat();
-        Ok(vec![("strides", two(&self.strides, 1)), ("dilations", two(&self.dilations, 1)), ("pads", Attr::Ints(pads))])
+        vec![("strides", two(&self.strides, 1)), ("dilations", two(&self.dilations, 1)), ("pads", Attr::Ints(pads))]
     }
 
-    /// Numbers of one or two axes as those of two.
+    /// Numbers of the last two axes.
     fn two(&self, v: &[usize], fill: i64) -> Vec<i64> {
         let v = v.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX));
-        if self.rank == 1 { std::iter::once(fill).chain(v).collect() } else { v.collect() }
+        match self.rank {
+            1 => std::iter::once(fill).chain(v).collect(),
+            rank => v.skip(rank - 2).collect(),
+        }
     }
 
     /// A tensor with one spatial axis as one with two, the first of size one.
@@ -160,17 +215,41 @@ fn sizes(name: &'static str, list: &[i64], rank: usize) -> Result<Vec<usize>, Ca
     Ok(found)
 }
 
-fn pool(cx: &mut NodeCx<'_, '_>, name: &str, x: ValueId, extra: AttrList) -> Result<(ValueId, usize), Cause> {
+/// A pool by the two-dimensional operation of that name, and the size of its window.
+///
+/// Over three axes the first is pooled by `combine`, with `outside` in its padding.
+fn pool(
+    cx: &mut NodeCx<'_, '_>,
+    name: &str,
+    x: ValueId,
+    extra: AttrList,
+    (combine, outside): (&str, f64),
+) -> Result<(ValueId, Spatial), Cause> {
     let ceil = cx.attrs.flag("ceil_mode", false)?;
     let spatial = Spatial::read(cx, x, &[])?;
-    let mut attrs = spatial.window_attrs()?;
+    let mut attrs = spatial.window_attrs();
     attrs.push(("kernel", Attr::Ints(spatial.two(&spatial.kernel, 1))));
     attrs.push(("ceil", ceil.into()));
     attrs.extend(extra);
+    if let Some(depth) = spatial.depth() {
+        if ceil {
+            return Err(unsupported(format!("{} with `ceil_mode` over 3 spatial axes", cx.op)));
+        }
+        let y = depth.fold(cx, x, outside, combine, |cx, plane, _| cx.named(name, attrs.clone(), &[plane]))?;
+        return Ok((y, spatial));
+    }
     let wide = spatial.widen(cx, x)?;
     let y = cx.named(name, attrs, &[wide])?;
-    let count = spatial.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k));
-    Ok((spatial.narrow(cx, y)?, count))
+    Ok((spatial.narrow(cx, y)?, spatial))
+}
+
+/// An input of a pool in single precision; a type that does not fit is refused.
+fn single(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
+    let dtype = cx.dtype(x);
+    if matches!(dtype, DType::F64 | DType::I64 | DType::U64 | DType::I32 | DType::U32) {
+        return Err(unsupported(format!("{} on {dtype}", cx.op)));
+    }
+    cx.cast(x, DType::F32)
 }
 
 fn max_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -181,8 +260,8 @@ fn max_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.attrs.ignore(&["storage_order"]);
     let x = cx.input(0)?;
     let dtype = cx.dtype(x);
-    let wide = cx.cast(x, bitc_ir::DType::F32)?;
-    let (y, _) = pool(cx, "max_pool2d", wide, Vec::new())?;
+    let wide = single(cx, x)?;
+    let (y, _) = pool(cx, "max_pool2d", wide, Vec::new(), ("max", f64::NEG_INFINITY))?;
     Ok(vec![cx.cast(y, dtype)?])
 }
 
@@ -190,8 +269,19 @@ fn average_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let counts = cx.attrs.flag("count_include_pad", false)?;
     let x = cx.input(0)?;
-    let (y, _) = pool(cx, "avg_pool2d", x, vec![("count_padding", counts.into())])?;
-    Ok(vec![y])
+    let dtype = cx.dtype(x);
+    let wide = single(cx, x)?;
+    let flat = cx.rank(x) < 5;
+    // Over three axes sums are built, which padding adds zeros to.
+    let (y, spatial) = pool(cx, "avg_pool2d", wide, vec![("count_padding", (counts || !flat).into())], ("add", 0.0))?;
+    if flat {
+        return Ok(vec![cx.cast(y, dtype)?]);
+    }
+    if !counts && spatial.pads.iter().any(|&p| p > 0) {
+        return Err(unsupported("AveragePool over 3 spatial axes with padding that does not count"));
+    }
+    let y = with_scalar(cx, "div", y, spatial.kernel[0] as f64)?;
+    Ok(vec![cx.cast(y, dtype)?])
 }
 
 /// The p-th root of the sum of p-th powers under each window: the mean times the size of the window.
@@ -200,7 +290,11 @@ fn lp_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let p = f64::from(cx.attrs.int_or("p", 2)? as i32);
     let x = cx.input(0)?;
     let powers = powers(cx, x, p)?;
-    let (mean, count) = pool(cx, "avg_pool2d", powers, vec![("count_padding", true.into())])?;
+    if cx.rank(x) > 4 {
+        return Err(unsupported("LpPool over 3 spatial axes"));
+    }
+    let (mean, spatial) = pool(cx, "avg_pool2d", powers, vec![("count_padding", true.into())], ("add", 0.0))?;
+    let count = spatial.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k));
     let sum = with_scalar(cx, "mul", mean, count as f64)?;
     Ok(vec![with_scalar(cx, "pow", sum, 1.0 / p)?])
 }

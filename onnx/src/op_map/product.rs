@@ -1,11 +1,12 @@
 //! Matrix products and convolutions.
 
-use bitc_ir::ops::Linear;
 use bitc_ir::ops::activation::Activation;
+use bitc_ir::ops::{Linear, Reverse};
 use bitc_ir::{Attr, DType, Dim, ValueId};
 
 use super::Rule::With;
 use super::elementwise::with_scalar;
+use super::layout::part;
 use super::pool::Spatial;
 use super::{Entry, std};
 use crate::error::Cause;
@@ -17,6 +18,7 @@ pub(super) const TABLE: &[Entry] = &[
     std("Gemm", With(gemm)),
     std("Einsum", With(einsum)),
     std("Conv", With(conv)),
+    std("ConvTranspose", With(conv_transpose)),
     std("MatMulInteger", With(matmul_integer)),
 ];
 
@@ -75,18 +77,138 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Outputs {
     Ok(vec![cx.named("einsum", vec![("equation", equation.into())], &inputs)?])
 }
 
+/// An operand of a convolution in single precision: halves are widened, other types are refused.
+fn single(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
+    match cx.dtype(x) {
+        DType::F32 | DType::F16 | DType::BF16 => cx.cast(x, DType::F32),
+        other => Err(unsupported(format!("{} on {other}", cx.op))),
+    }
+}
+
 fn conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 3)?;
     let (x, w, bias) = (cx.input(0)?, cx.input(1)?, cx.opt(2));
+    let dtype = cx.dtype(x);
+    let (x, w) = (single(cx, x)?, single(cx, w)?);
+    let bias = bias.map(|b| single(cx, b)).transpose()?;
     let weights = cx.fixed(w, "W")?;
     let spatial = Spatial::read(cx, x, weights.get(2..).unwrap_or_default())?;
     let groups = cx.attrs.int_or("group", 1)?;
+    let mut attrs = spatial.window_attrs();
+    attrs.push(("groups", groups.into()));
+    if let Some(depth) = spatial.depth() {
+        let y = depth.fold(cx, x, 0.0, "add", |cx, plane, tap| {
+            let mut dims = cx.dims(w);
+            let slice = part(cx, w, 2, Dim::from(tap), Dim::from(tap + 1))?;
+            dims.remove(2);
+            let w = cx.reshape(slice, dims)?;
+            let bias = bias.filter(|_| tap == 0);
+            cx.named_opt("conv2d", attrs.clone(), &[Some(plane), Some(w), bias])
+        })?;
+        return Ok(vec![cx.cast(y, dtype)?]);
+    }
     // One spatial axis is two with a height of one.
     let (x, w) = (spatial.widen(cx, x)?, spatial.widen(cx, w)?);
-    let mut attrs = spatial.window_attrs()?;
-    attrs.push(("groups", groups.into()));
     let y = cx.named_opt("conv2d", attrs, &[Some(x), Some(w), bias])?;
-    Ok(vec![spatial.narrow(cx, y)?])
+    let y = spatial.narrow(cx, y)?;
+    Ok(vec![cx.cast(y, dtype)?])
+}
+
+/// The convolution of an image with zeros between its elements by the weights turned around.
+fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(2, 3)?;
+    let (x, w, bias) = (cx.input(0)?, cx.input(1)?, cx.opt(2));
+    let dtype = cx.dtype(x);
+    let (x, w) = (single(cx, x)?, single(cx, w)?);
+    let bias = bias.map(|b| single(cx, b)).transpose()?;
+    let weights = cx.fixed(w, "W")?;
+    let groups = cx.attrs.int_or("group", 1)?;
+    let groups =
+        usize::try_from(groups).ok().filter(|&g| g > 0).ok_or_else(|| unsupported(format!("{groups} groups")))?;
+    let rank = cx.rank(x).saturating_sub(2);
+    let [inputs, outputs, kernel @ ..] = &weights[..] else {
+        return Err(Cause::Type(format!("weights of rank 3 or more expected, found {}", cx.ty(w))));
+    };
+    if rank == 0 || rank > 2 || kernel.len() != rank || inputs % groups != 0 {
+        return Err(unsupported(format!("ConvTranspose of {} by {}", cx.ty(x), cx.ty(w))));
+    }
+    let added = cx.attrs.ints("output_padding")?.map_or(vec![0; rank], <[i64]>::to_vec);
+    let wanted = cx.attrs.ints("output_shape")?.map(<[i64]>::to_vec);
+    let (spatial, auto) = Spatial::read_unpadded(cx, x, kernel)?;
+    let (strides, dilations) = (spatial.strides().to_vec(), spatial.dilations().to_vec());
+    let mut x = x;
+    for axis in 0..rank {
+        x = spread(cx, x, axis + 2, strides[axis])?;
+        let span = (kernel[axis] as i64 - 1) * dilations[axis] as i64;
+        let size = cx.dims(x)[axis + 2].as_const().map(|n| n as i64);
+        let (before, after) = spatial.pads_at(axis);
+        let (mut begin, mut end) = (span - before as i64, span - after as i64 + added.get(axis).copied().unwrap_or(0));
+        // The size asked for, or that of the input times the step, decides what is cut off.
+        let target = match (&wanted, auto) {
+            (Some(shape), _) => shape.get(shape.len() - rank + axis).copied(),
+            (None, Some(auto)) if auto.is_same() => {
+                cx.dims(cx.input(0)?)[axis + 2].as_const().map(|n| n as i64 * strides[axis] as i64)
+            }
+            _ => None,
+        };
+        if let Some(target) = target {
+            let size = size.ok_or_else(|| unsupported("an output shape for a symbolic dimension"))?;
+            let full = size + span + added.get(axis).copied().unwrap_or(0);
+            let cut = full - target;
+            let first = if auto.is_some_and(|a| a.is_upper()) { cut.div_euclid(2) } else { cut - cut.div_euclid(2) };
+            (begin, end) = (span - first, span + added.get(axis).copied().unwrap_or(0) - (cut - first));
+        }
+        x = border(cx, x, axis + 2, begin, end)?;
+    }
+    // [groups * c, o, ..] becomes [groups * o, c, ..] with every kernel turned around.
+    let tail: Vec<Dim> = kernel.iter().map(|&k| Dim::from(k)).collect();
+    let dims = |a: &[usize]| -> Vec<Dim> { a.iter().map(|&n| Dim::from(n)).chain(tail.iter().cloned()).collect() };
+    let w = cx.reshape(w, dims(&[groups, inputs / groups, *outputs]))?;
+    let w = cx.transpose(w, [0, 2, 1].into_iter().chain(3..3 + rank).collect())?;
+    let w = cx.reshape(w, dims(&[groups * outputs, inputs / groups]))?;
+    let w = cx.add(Reverse { axes: (2..2 + rank).collect() }, &[w])?;
+    let (x, w) = (spatial.widen(cx, x)?, spatial.widen(cx, w)?);
+    let attrs = vec![("dilations", spatial.two_dilations()), ("groups", (groups as i64).into())];
+    let y = cx.named_opt("conv2d", attrs, &[Some(x), Some(w), bias])?;
+    let y = spatial.narrow(cx, y)?;
+    Ok(vec![cx.cast(y, dtype)?])
+}
+
+/// Zeros between the positions of an axis, so that they are `step` apart.
+fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, step: usize) -> Result<ValueId, Cause> {
+    if step == 1 {
+        return Ok(x);
+    }
+    let large = || unsupported("an image that large");
+    let dims = cx.dims(x);
+    let mut split = dims.clone();
+    split.insert(axis + 1, Dim::from(1));
+    let x = cx.reshape(x, split)?;
+    let mut pads = vec![0i64; 2 * (dims.len() + 1)];
+    pads[dims.len() + 1 + axis + 1] = step as i64 - 1;
+    let x = cx.named("pad", vec![("pads", pads.into())], &[x])?;
+    let mut merged = dims.clone();
+    merged[axis] = dims[axis].mul(&Dim::from(step)).ok_or_else(large)?;
+    let end = merged[axis].sub(&Dim::from(step - 1)).ok_or_else(large)?;
+    let x = cx.reshape(x, merged)?;
+    part(cx, x, axis, Dim::from(0), end)
+}
+
+/// Zeros before and behind an axis; negative numbers cut off.
+fn border(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, begin: i64, end: i64) -> Result<ValueId, Cause> {
+    let mut x = x;
+    if begin < 0 || end < 0 {
+        let off = |n: i64| Dim::from(usize::try_from((-n).max(0)).unwrap_or(0));
+        let last = cx.dims(x)[axis].sub(&off(end)).ok_or_else(|| unsupported("an image that large"))?;
+        x = part(cx, x, axis, off(begin), last)?;
+    }
+    let rank = cx.rank(x);
+    let mut pads = vec![0i64; 2 * rank];
+    (pads[axis], pads[axis + rank]) = (begin.max(0), end.max(0));
+    if pads.iter().all(|&p| p == 0) {
+        return Ok(x);
+    }
+    cx.named("pad", vec![("pads", pads.into())], &[x])
 }
 
 /// `(A - a_zero) * (B - b_zero)` in 32-bit integers.

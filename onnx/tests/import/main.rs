@@ -1,6 +1,7 @@
 //! Models built message by message, imported, and evaluated or refused.
 
 mod builder;
+mod composed;
 mod corrupt;
 mod faults;
 mod functions;

@@ -36,8 +36,21 @@ logic! {
     And "and" "y = a and b, bit by bit." |a, b, _| a & b;
     Or "or" "y = a or b, bit by bit." |a, b, _| a | b;
     Xor "xor" "y = a exclusive-or b, bit by bit." |a, b, _| a ^ b;
-    ShiftLeft "shift_left" "y = the unsigned integer a shifted left by b bits; 0 where b reaches its width." |a, b, bits| if b < bits as i128 { a << b } else { 0 };
-    ShiftRight "shift_right" "y = the unsigned integer a shifted right by b bits; 0 where b reaches its width." |a, b, bits| if b < bits as i128 { a >> b } else { 0 };
+    ShiftLeft "shift_left" "y = a shifted left by b bits; 0 where b is negative or reaches the width." shift_left;
+    ShiftRight "shift_right" "y = a shifted right by b bits, the sign kept; where b is negative or reaches the width only the sign is left." shift_right;
+}
+
+/// The shift amount, if it is one that leaves bits.
+fn within(b: i128, bits: usize) -> Option<u32> {
+    u32::try_from(b).ok().filter(|&b| (b as usize) < bits)
+}
+
+fn shift_left(a: i128, b: i128, bits: usize) -> i128 {
+    within(b, bits).map_or(0, |b| a << b)
+}
+
+fn shift_right(a: i128, b: i128, bits: usize) -> i128 {
+    within(b, bits).map_or(if a < 0 { -1 } else { 0 }, |b| a >> b)
 }
 
 impl OpDef for Logic {
@@ -55,9 +68,8 @@ impl OpDef for Logic {
     fn infer(&self, inputs: &Inputs<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
         let (a, b) = (inputs.at(0), inputs.at(1));
         let shifts = matches!(self.0, LogicKind::ShiftLeft | LogicKind::ShiftRight);
-        let unsigned = matches!(a.dtype, DType::U2 | DType::U4 | DType::U8 | DType::U16 | DType::U32 | DType::U64);
-        if a.dtype != b.dtype || a.dtype.is_float() || (shifts && !unsigned) {
-            let expected = if shifts { "unsigned integers of one type" } else { "bools or integers of one type" };
+        if a.dtype != b.dtype || a.dtype.is_float() || (shifts && a.dtype == DType::Bool) {
+            let expected = if shifts { "integers of one type" } else { "bools or integers of one type" };
             return Err(TypeError::new(expected, format!("{a} and {b}")));
         }
         let shape = a.shape.broadcast(&b.shape);

@@ -52,7 +52,13 @@ impl OpDef for Remainder {
         let (a, b) = (inputs.at(0), inputs.at(1));
         let dtype = a.dtype();
         let (Some(x), Some(y)) = (array::integers(a), array::integers(b)) else {
-            let formula = |a: f64, b: f64| if self.floored { a - (a / b).floor() * b } else { a % b };
+            let formula = |a: f64, b: f64| match a % b {
+                r if !self.floored => r,
+                // An exact multiple leaves a zero with the sign of the divisor.
+                0.0 => 0f64.copysign(b),
+                r if (r < 0.0) != (b < 0.0) => r + b,
+                r => r,
+            };
             return Ok(vec![array::store_floats(dtype, &zip(&array::floats(a), &array::floats(b), formula)?)]);
         };
         if y.iter().any(|&b| b == 0) {
