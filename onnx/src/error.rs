@@ -159,16 +159,6 @@ pub enum Cause {
         /// The version in the file.
         found: i64,
     },
-    /// An operator set that is not known.
-    #[error("opset {found} of domain `{domain}` is not supported, expected {expected}")]
-    Opset {
-        /// The domain.
-        domain: String,
-        /// The version in the file.
-        found: i64,
-        /// The versions that are.
-        expected: &'static str,
-    },
     /// A dimension was to be bound that no input has.
     #[error("no dimension is called {}{}", quoted(.name), known_dims(.known))]
     UnknownDim {
@@ -287,7 +277,6 @@ impl Cause {
             | Cause::TooManyNodes { .. }
             | Cause::TooDeep { .. }
             | Cause::IrVersion { .. }
-            | Cause::Opset { .. }
             | Cause::TensorKind { .. }
             | Cause::ValueKind { .. }
             | Cause::UnknownOp { .. }
