@@ -25,6 +25,12 @@ pub enum EvalError {
     /// The operation is not defined on these values.
     #[error("{0}")]
     Undefined(String),
+    /// A value would take more memory than the evaluator gives to one.
+    #[error("a value of type {ty} would take more than {MAX_VALUE_BYTES} bytes")]
+    TooLarge {
+        /// The type of the value.
+        ty: TensorType,
+    },
     /// The evaluator does not know the operation.
     #[error("`{0}` is not known here and cannot be evaluated")]
     Unsupported(String),
@@ -60,6 +66,9 @@ pub enum EvalError {
         source: Box<EvalError>,
     },
 }
+
+/// The largest value that is computed.
+pub const MAX_VALUE_BYTES: usize = 1 << 32;
 
 /// Symbols and what they stand for in one run.
 pub type Bindings = BTreeMap<String, usize>;
@@ -107,6 +116,7 @@ pub fn eval_with(graph: &Graph, inputs: &[Tensor], tap: Tap<'_>) -> Result<Vec<T
             ValueDef::Const(t) | ValueDef::Param(t) => Some(t),
             ValueDef::Input | ValueDef::Node(..) => values[v.index()].as_ref(),
         };
+        node.outputs.iter().try_for_each(|&v| check_size(graph.ty(v), &bindings)).map_err(at)?;
         let args = node.inputs.iter().map(|v| v.and_then(read)).collect();
         let outputs = node.op.eval(args, &cx).map_err(at)?;
         for (&value, tensor) in node.outputs.iter().zip(&outputs) {
@@ -153,6 +163,17 @@ pub fn bind(graph: &Graph, inputs: &[Tensor]) -> Result<Bindings, EvalError> {
         }
     }
     Ok(bindings)
+}
+
+/// Refuses a value that is too large before anything is allocated for it.
+fn check_size(ty: &TensorType, bindings: &Bindings) -> Result<(), EvalError> {
+    let dims = ty.shape.0.iter().map(|d| d.eval(&|s| bindings.get(s).copied()));
+    let Some(dims) = dims.collect::<Option<Vec<_>>>() else { return Ok(()) };
+    let len = dims.iter().try_fold(ty.dtype.size_bytes(), |len, &d| len.checked_mul(d));
+    match len.filter(|&len| len <= MAX_VALUE_BYTES) {
+        Some(_) => Ok(()),
+        None => Err(EvalError::TooLarge { ty: ty.clone() }),
+    }
 }
 
 fn check_type(ty: &TensorType, tensor: &Tensor, bindings: &Bindings) -> Result<(), EvalError> {

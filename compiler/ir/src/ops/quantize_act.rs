@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use ndarray::Dimension as _;
 
-use crate::attr::{Attr, AttrError, AttrReader, AttrWriter};
+use crate::attr::{Attr, AttrError, AttrReader, AttrWriter, Choice as _};
 use crate::choice;
 use crate::eval::EvalError;
 use crate::ops::{EvalCx, Inputs, OpDef, OpInfo, TypeError, expect_dtype};
@@ -156,6 +156,15 @@ impl OpDef for QuantizeAct {
         };
         if !(op.eps.is_finite() && op.eps >= 0.0) {
             return Err(attrs.invalid("eps", "finite and not negative", op.eps));
+        }
+        let floors: &[Floor] = match op.form {
+            Form::Divide => &[Floor::None, Floor::AddToDivisor, Floor::ClipScale, Floor::ClipMax],
+            Form::Reciprocal => &[Floor::None, Floor::ClipMax],
+            Form::Integer => &[Floor::None],
+        };
+        if !floors.contains(&op.floor) {
+            let form = op.form.word();
+            return Err(attrs.invalid("floor", format!("one that `form = \"{form}\"` has"), op.floor.word()));
         }
         Ok(op)
     }

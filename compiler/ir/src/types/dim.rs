@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// The name of a dimension that is bound when inputs are.
 pub type Symbol = Arc<str>;
 
+/// A polynomial with more terms is refused: products of sums would otherwise grow without bound.
+const MAX_TERMS: usize = 256;
+/// A term with more factors is refused.
+const MAX_FACTORS: usize = 32;
+
 /// One dimension of a shape.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Dim(Repr);
@@ -102,27 +107,30 @@ impl Dim {
         }
     }
 
-    /// `self + other`; `None` on overflow.
+    /// `self + other`; `None` if numbers overflow or there are too many terms.
     pub fn add(&self, other: &Dim) -> Option<Dim> {
         let mut sum = self.to_terms();
         for (atoms, c) in other.to_terms() {
             let slot = sum.entry(atoms).or_insert(0);
             *slot = slot.checked_add(c)?;
         }
-        Some(Self::from_terms(sum))
+        (sum.len() <= MAX_TERMS).then(|| Self::from_terms(sum))
     }
 
-    /// `self - other`; `None` on overflow.
+    /// `self - other`; `None` as for a sum.
     pub fn sub(&self, other: &Dim) -> Option<Dim> {
         self.add(&other.mul(&Dim(Repr::Const(-1)))?)
     }
 
-    /// `self * other`; `None` on overflow.
+    /// `self * other`; `None` if numbers overflow, or there are too many terms or factors.
     pub fn mul(&self, other: &Dim) -> Option<Dim> {
         let mut product = BTreeMap::new();
         for (a, ca) in self.to_terms() {
             for (b, cb) in other.to_terms() {
                 let mut atoms = [&a[..], &b[..]].concat();
+                if atoms.len() > MAX_FACTORS || product.len() > MAX_TERMS {
+                    return None;
+                }
                 atoms.sort();
                 let slot: &mut i64 = product.entry(atoms).or_insert(0);
                 *slot = slot.checked_add(ca.checked_mul(cb)?)?;
@@ -327,6 +335,16 @@ mod tests {
         assert_eq!(n().add(&Dim::from(1)).unwrap().floor_div(2).unwrap().to_string(), "((N + 1)/2)");
         assert_eq!(n().floor_div(0), None);
         assert_eq!(Dim::from(7).floor_div(2), Some(Dim::from(3)));
+    }
+
+    #[test]
+    fn polynomials_do_not_grow_without_bound() {
+        let sum = (0..20).map(|i| Dim::symbol(format!("s{i}"))).reduce(|a, b| a.add(&b).unwrap()).unwrap();
+        let squared = sum.mul(&sum).unwrap();
+        assert_eq!(squared.mul(&sum), None, "1540 terms");
+        let power = |n: usize| (0..n).try_fold(Dim::from(1), |p, _| p.mul(&Dim::symbol("N")));
+        assert!(power(32).is_some());
+        assert_eq!(power(33), None);
     }
 
     #[test]
