@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Tensor, ValueId};
+use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Tensor, ValueDef, ValueId};
 
 use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 
@@ -43,7 +43,8 @@ impl Pass for Cse {
         let mut constants: HashMap<u64, Vec<ValueId>> = HashMap::new();
         let ids: Vec<ValueId> = graph.values().map(|(id, _)| id).collect();
         for id in ids {
-            let Some(tensor) = graph.constant(id) else { continue };
+            // Parameters that begin alike may still be trained apart.
+            let ValueDef::Const(tensor) = &graph.value(id).def else { continue };
             let slot = constants.entry(fingerprint(tensor)).or_default();
             let same = slot.iter().copied().find(|&other| graph.constant(other) == Some(tensor));
             match same {

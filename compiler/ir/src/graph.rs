@@ -195,7 +195,8 @@ impl Graph {
         }
     }
 
-    /// Adds a node; missing names are anonymous.
+    /// Adds a node; missing names are anonymous. Optional inputs that are absent at the end are left out, so that nodes
+    /// that are the same look the same.
     ///
     /// # Errors
     /// If the inputs do not fit the operation.
@@ -206,6 +207,9 @@ impl Graph {
         inputs: &[Option<ValueId>],
     ) -> Result<Vec<ValueId>, TypeError> {
         let op = op.into();
+        let variadic = op.info().inputs.last().is_some_and(|n| n.ends_with('*'));
+        let present = inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let inputs = if variadic { inputs } else { &inputs[..present] };
         let types = op.infer(inputs.iter().map(|v| v.map(|v| &self.value(v).ty)).collect())?;
         let node = NodeId::new(self.nodes.len());
         let outputs: Vec<_> = types

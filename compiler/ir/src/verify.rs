@@ -185,6 +185,11 @@ impl Checker<'_> {
                 self.fault(None, format!("the graph lists {} as an input, which it is not", self.name(id)));
             }
         }
+        for (i, input) in self.graph.inputs().iter().enumerate() {
+            if self.graph.inputs()[..i].contains(input) {
+                self.fault(None, format!("the graph lists input {} twice", self.name(*input)));
+            }
+        }
         let mut outputs: Vec<&str> = self.graph.outputs().iter().map(|o| o.name.as_str()).collect();
         outputs.sort_unstable();
         for pair in outputs.windows(2).filter(|p| p[0] == p[1]) {
@@ -203,6 +208,14 @@ impl Checker<'_> {
                     continue;
                 }
             };
+            for (i, &value) in node.outputs.iter().enumerate() {
+                if self.graph.value(value).def != ValueDef::Node(id, i as u32) {
+                    self.fault(
+                        Some(id),
+                        format!("`{}` lists {}, which it does not define", node.op.name(), self.name(value)),
+                    );
+                }
+            }
             if expected.len() != node.outputs.len() {
                 let message =
                     format!("`{}` has {} outputs, its node {}", node.op.name(), expected.len(), node.outputs.len());

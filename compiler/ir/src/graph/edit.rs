@@ -36,8 +36,10 @@ impl Graph {
     }
 
     /// Moves the name of a value that is about to die to the one that takes its place, unless that has its own.
+    ///
+    /// An input of the graph is never renamed, not even one without a name: callers know it by what it is called.
     pub fn take_name(&mut self, from: ValueId, to: ValueId) {
-        if self.value(to).name.is_empty() {
+        if self.value(to).name.is_empty() && self.value(to).def != ValueDef::Input {
             let name = std::mem::take(&mut self.values[from.index()].name);
             self.values[to.index()].name = name;
         }
