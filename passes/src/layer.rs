@@ -100,9 +100,8 @@ impl Layer {
     /// Products and sums are taken in f64 and rounded once.
     pub(crate) fn add_affine(mut self, editor: &mut Editor<'_>, gain: &[f64], shift: &[f64]) -> Result<ValueId, Miss> {
         self.expect_no_act()?;
-        if gain.iter().chain(shift).any(|v| !(*v as f32).is_finite()) {
-            return Err(Miss::blocked("the folded scale or bias would not be finite"));
-        }
+        let numbers = gain.iter().chain(shift).map(|&v| v as f32);
+        expect_finite(&numbers.collect::<Vec<_>>())?;
         if gain.iter().any(|&g| g != 1.0) {
             let old = self.inputs[self.gain_at].ok_or(Miss::NoMatch)?;
             let folded = self.scaled_gain(
@@ -119,6 +118,7 @@ impl Layer {
         let had_bias = self.inputs.get(self.bias_at).copied().flatten();
         if had_bias.is_some() || shift.iter().any(|&s| s != 0.0) {
             let folded: Vec<f32> = bias.iter().zip(gain).zip(shift).map(|((b, g), s)| (b * g + s) as f32).collect();
+            expect_finite(&folded)?;
             // The weights stand right before the bias, or before the scale that does.
             let weights = self.gain_at.min(2);
             let bias_name = match had_bias {
@@ -139,16 +139,22 @@ impl Layer {
         if let ([one], [first, ..]) = (&values[..], gain)
             && old.rank() == 0
         {
-            if gain.iter().all(|g| g == first) {
-                return Ok(Tensor::scalar(scaled(*one, *first)));
-            }
-            return Ok(Tensor::new(&[self.outputs], &gain.iter().map(|&g| scaled(*one, g)).collect::<Vec<_>>()));
+            let folded: Vec<f32> = gain.iter().map(|&g| scaled(*one, g)).collect();
+            expect_finite(&folded)?;
+            let same = gain.iter().all(|g| g == first);
+            return Ok(if same { Tensor::scalar(folded[0]) } else { Tensor::new(&[self.outputs], &folded) });
         }
         let per_output = values.len().checked_div(self.outputs).unwrap_or(0);
         let folded: Vec<f32> = values.iter().enumerate().map(|(i, &v)| scaled(v, gain[i / per_output])).collect();
-        if folded.iter().any(|v| !v.is_finite()) {
-            return Err(Miss::blocked("the folded weights would not be finite"));
-        }
+        expect_finite(&folded)?;
         Ok(Tensor::new(old.dims(), &folded))
+    }
+}
+
+/// Whether `f32` holds what was folded.
+fn expect_finite(folded: &[f32]) -> Result<(), Miss> {
+    match folded.iter().all(|v| v.is_finite()) {
+        true => Ok(()),
+        false => Err(Miss::blocked("the folded numbers would not be finite")),
     }
 }

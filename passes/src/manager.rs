@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bitc_ir::eval::eval;
-use bitc_ir::{Facts, Graph, Tensor, verify};
+use bitc_ir::{Facts, Fault, Graph, Tensor, verify};
 
 use crate::pass::{Changed, Pass, PassCx, PassError, Remark, Values};
 
@@ -163,6 +163,7 @@ impl PassManager {
         verify::verify(graph, Facts::NONE).map_err(PassError::InvalidInput)?;
         graph.compact();
         observer.begin(graph);
+        let interface = interface(graph);
         let mut report = Report::default();
         let mut values = match self.options.check_values {
             CheckValues::Off => None,
@@ -196,15 +197,20 @@ impl PassManager {
             let took = begun.elapsed();
             left = left.map(|n| n.saturating_sub(rewrites));
 
-            promised |= pass.establishes();
-            if let Err(faults) = verify::verify(graph, promised) {
+            let stop = left == Some(0) || self.options.stop_after.as_deref() == Some(name);
+            // A pass that was cut short may not have kept its promise.
+            if left != Some(0) {
+                promised |= pass.establishes();
+            }
+            let verified = verify::verify(graph, promised).and_then(|()| same_interface(&interface, graph));
+            if let Err(faults) = verified {
                 observer.failed(name, graph);
                 return Err(PassError::Broken { pass: name, faults });
             }
             allowed = loosest(allowed, pass.values());
             let mut difference = None;
             let each = self.options.check_values == CheckValues::Each && changed == Changed::Yes;
-            let last = index + 1 == self.passes.len() && self.options.check_values == CheckValues::End;
+            let last = (stop || index + 1 == self.passes.len()) && self.options.check_values == CheckValues::End;
             if let Some(before) = values.as_mut().filter(|_| each || last) {
                 let after = self.evaluate(name, graph)?;
                 let bound = if each { pass.values() } else { allowed };
@@ -216,7 +222,7 @@ impl PassManager {
             let pass_report = PassReport { pass: name, index, changed, rewrites, took, difference };
             observer.after_pass(&pass_report, graph);
             report.passes.push(pass_report);
-            if left == Some(0) || self.options.stop_after.as_deref() == Some(name) {
+            if stop {
                 report.stopped = true;
                 return Ok(report);
             }
@@ -255,6 +261,22 @@ impl PassManager {
         }
         Ok(largest)
     }
+}
+
+/// Inputs and outputs as callers know them: names and types, in order.
+fn interface(graph: &Graph) -> Vec<String> {
+    let inputs = graph.inputs().iter().map(|&v| format!("input `{}` of type {}", graph.value(v).name, graph.ty(v)));
+    let outputs = graph.outputs().iter().map(|o| format!("output `{}` of type {}", o.name, graph.ty(o.value)));
+    inputs.chain(outputs).collect()
+}
+
+fn same_interface(before: &[String], graph: &Graph) -> Result<(), Vec<Fault>> {
+    let after = interface(graph);
+    if before == after {
+        return Ok(());
+    }
+    let message = format!("the interface was {}, is {}", before.join(", "), after.join(", "));
+    Err(vec![Fault { node: None, message }])
 }
 
 fn loosest(a: Values, b: Values) -> Values {

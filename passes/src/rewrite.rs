@@ -5,7 +5,7 @@
 //! end: the driver has a bound and names the rules that still fire beyond it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 
 use bitc_ir::graph::Uses;
@@ -122,7 +122,7 @@ pub fn rewrite(
         queue: graph.nodes().map(|(id, _)| id).collect(),
         queued: vec![true; graph.nodes().len()],
         dead: vec![false; graph.nodes().len()],
-        blocked: BTreeSet::new(),
+        blocked: BTreeMap::new(),
         fired: Vec::new(),
     };
     // Generous: real pipelines rewrite each node a handful of times.
@@ -146,6 +146,9 @@ pub fn rewrite(
             return Err(PassError::Endless { pass, rules: rules.into_iter().collect() });
         }
     }
+    for (&(node, index), reason) in driver.blocked.iter().filter(|((node, _), _)| !driver.dead[node.index()]) {
+        cx.remark(graph, node, rules[index].name, RemarkKind::Blocked(reason.clone()));
+    }
     graph.compact();
     Ok(Changed::when(!driver.fired.is_empty()))
 }
@@ -155,8 +158,8 @@ struct Driver {
     queue: VecDeque<NodeId>,
     queued: Vec<bool>,
     dead: Vec<bool>,
-    /// Which rule was blocked at which node, so that it is said once.
-    blocked: BTreeSet<(usize, NodeId)>,
+    /// Why a rule was blocked at a node when it last looked; said at the end, about the nodes that are left.
+    blocked: BTreeMap<(NodeId, usize), Cow<'static, str>>,
     fired: Vec<&'static str>,
 }
 
@@ -171,14 +174,13 @@ impl Driver {
         cx: &mut PassCx<'_>,
     ) -> Result<bool, PassError> {
         let mark = graph.mark();
+        self.blocked.remove(&(node, index));
         let replacement = match (rule.apply)(&mut Editor { graph, uses: &self.uses }, node) {
             Ok(replacement) => replacement,
             Err(miss) => {
                 graph.rollback(mark);
-                if let Miss::Blocked(reason) = miss
-                    && self.blocked.insert((index, node))
-                {
-                    cx.remark(graph, node, rule.name, RemarkKind::Blocked(reason));
+                if let Miss::Blocked(reason) = miss {
+                    self.blocked.insert((node, index), reason);
                 }
                 return Ok(false);
             }

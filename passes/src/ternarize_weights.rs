@@ -7,8 +7,11 @@
 use bitc_ir::ops::Dequantize;
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
-use crate::pass::{Changed, Pass, PassCx, PassError};
+use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
+
+/// How far magnitudes of one scale are apart by default, relative to it: the rounding of `f32`.
+const TOLERANCE: f32 = 1e-6;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl TernarizeWeights {
         "Finds weights that are a scale times -1, 0 or 1 and splits them into the two.";
 
     pub(crate) fn from_params(params: &mut AttrReader) -> Result<Self, AttrError> {
-        let tolerance = f64::from(params.float("tolerance")?.unwrap_or(1e-6));
+        let tolerance = f64::from(params.float("tolerance")?.unwrap_or(TOLERANCE));
         if !(0.0..0.1).contains(&tolerance) {
             return Err(params.invalid("tolerance", "from 0 to 0.1", tolerance));
         }
@@ -36,6 +39,11 @@ impl TernarizeWeights {
 impl Pass for TernarizeWeights {
     fn name(&self) -> &'static str {
         Self::NAME
+    }
+
+    fn values(&self) -> Values {
+        // A wider tolerance is a choice of other weights.
+        if self.tolerance > f64::from(TOLERANCE) { Values::Free } else { Values::Rounding }
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
