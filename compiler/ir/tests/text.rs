@@ -108,7 +108,7 @@ fn no_prefix_or_mutation_of_a_text_panics() {
 /// A graph built from random choices: names of every kind, symbolic shapes, constants of every type.
 fn build(choices: &[(u8, u8, u32)], names: &[String]) -> Graph {
     let mut graph = Graph::new(names.first().cloned().unwrap_or_default());
-    let n = Dim::symbol("N");
+    let n = Dim::symbol(names.last().filter(|n| !n.is_empty()).map_or("N", String::as_str));
     let shape = Shape(vec![n.add(&Dim::from(1)).unwrap().floor_div(2).unwrap(), Dim::from(4)]);
     let mut values = vec![graph.add_input("x", TensorType::new(DType::F32, shape))];
     for (i, &(kind, pick, seed)) in choices.iter().enumerate() {

@@ -269,6 +269,24 @@ impl Dim {
     }
 }
 
+/// A symbol as the text form reads it: as it is if that looks like a word and like no number, else quoted behind `@`.
+fn write_symbol(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    if is_word && !matches!(name, "inf" | "nan") {
+        return f.write_str(name);
+    }
+    f.write_str("@\"")?;
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            c if c.is_control() => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+            c => write!(f, "{c}")?,
+        }
+    }
+    f.write_str("\"")
+}
+
 impl From<usize> for Dim {
     /// # Panics
     /// If the number does not fit `i64`; no tensor is that large.
@@ -301,7 +319,7 @@ impl fmt::Display for Dim {
             for (j, atom) in term.atoms.iter().enumerate() {
                 f.write_str(if j == 0 { "" } else { "*" })?;
                 match atom {
-                    Atom::Symbol(s) => f.write_str(s)?,
+                    Atom::Symbol(s) => write_symbol(f, s)?,
                     Atom::FloorDiv(d, n) => write!(f, "(({d})/{n})")?,
                 }
             }
@@ -345,6 +363,16 @@ mod tests {
         let power = |n: usize| (0..n).try_fold(Dim::from(1), |p, _| p.mul(&Dim::symbol("N")));
         assert!(power(32).is_some());
         assert_eq!(power(33), None);
+    }
+
+    #[test]
+    fn a_symbol_that_is_no_word_prints_quoted() {
+        let text = |name: &str| Dim::symbol(name).mul(&Dim::from(2)).unwrap().to_string();
+        assert_eq!(text("batch.size_1"), "2*batch.size_1");
+        assert_eq!(text("batch size"), "2*@\"batch size\"");
+        assert_eq!(text("7"), "2*@\"7\"");
+        assert_eq!(text("inf"), "2*@\"inf\"");
+        assert_eq!(text("a\"\\\n"), "2*@\"a\\\"\\\\\\u{a}\"");
     }
 
     #[test]
