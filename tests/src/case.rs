@@ -29,6 +29,8 @@ pub enum Command {
     Pipeline(String),
     /// Only run it.
     Eval,
+    /// Lower it, and run it on seeded inputs by the evaluator and the runtime.
+    Runtime,
 }
 
 /// One graph with what is said about it.
@@ -116,6 +118,7 @@ fn command(text: &str) -> Result<Command, String> {
     match (word, rest) {
         ("print", "") => Ok(Command::Print),
         ("eval", "") => Ok(Command::Eval),
+        ("runtime", "") => Ok(Command::Runtime),
         ("verify", _) => {
             let mut facts = Facts::NONE;
             for name in rest.split(',').map(str::trim).filter(|n| !n.is_empty()) {

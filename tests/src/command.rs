@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bitc::pipeline::Pipeline;
 use bitc_ir::eval::eval;
 use bitc_ir::text::{NoReferences, ParseError, PrintOptions, parse, print_with};
 use bitc_ir::verify::verify;
@@ -11,6 +12,7 @@ use bitc_passes::pass::Values;
 use bitc_passes::{Changed, Observer, Options, Pass, PassManager, Remark, registry};
 
 use crate::case::{Case, Command, Expected, Run, Section};
+use crate::machine::Machine;
 use crate::{literal, sample};
 
 /// What roundings in another order may come to, relative to the largest output.
@@ -47,6 +49,7 @@ fn section_command(case: &Case, command: &Command, section: &Section) -> Result<
     match command {
         Command::Print => printed(&graph),
         Command::Verify(_) | Command::Eval => Ok(String::new()),
+        Command::Runtime => runtime(&graph).map(|()| String::new()),
         Command::Pass(passes) => rewritten(case, section, &graph, &|| build(passes)).map(|(text, _)| text),
         Command::Explain(passes) => rewritten(case, section, &graph, &|| build(passes)).map(|(_, remarks)| remarks),
         Command::Pipeline(name) => rewritten(case, section, &graph, &|| pipeline(name)).map(|(text, _)| text),
@@ -98,24 +101,42 @@ fn node_lines(section: &Section) -> Vec<usize> {
 
 fn runs(graph: &Graph, runs: &[Run]) -> Result<(), String> {
     let mut wrong = Vec::new();
+    // A graph that cannot be lowered is only evaluated; `// test: runtime` is for those that must.
+    let machine = if runs.is_empty() { None } else { Machine::of(graph)?.ok() };
     for run in runs {
-        if let Err(message) = evaluate(graph, run) {
+        if let Err(message) = evaluate(graph, run, machine.as_ref()) {
             wrong.push(format!("run at line {}: {message}", run.line));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-fn evaluate(graph: &Graph, run: &Run) -> Result<(), String> {
+fn evaluate(graph: &Graph, run: &Run, machine: Option<&Machine>) -> Result<(), String> {
     if run.graph != graph.name {
         return Err(format!("runs @{}, the graph above is @{}", run.graph, graph.name));
     }
     let types: Vec<TensorType> = graph.inputs().iter().map(|&v| graph.ty(v).clone()).collect();
     let inputs = literal::tensors(&run.inputs, &types)?;
-    compare_run(graph, run, eval(graph, &inputs).map_err(|e| e.to_string()))
+    let outputs = eval(graph, &inputs).map_err(|e| e.to_string());
+    if let Some(machine) = machine {
+        machine.compare(&inputs, outputs.as_deref().map_err(String::as_str))?;
+    }
+    compare_run(graph, run, outputs)
 }
 
-/// Checks what an engine made of the inputs of a run.
+/// The artifact of a graph computes what the graph means.
+fn runtime(graph: &Graph) -> Result<(), String> {
+    let machine = Machine::of(graph)??;
+    let mut compared = 0;
+    for inputs in sample::inputs(graph, false) {
+        let outputs = eval(graph, &inputs).map_err(|e| e.to_string());
+        machine.compare(&inputs, outputs.as_deref().map_err(String::as_str))?;
+        compared += outputs.map_or(0, |o| o.iter().map(Tensor::numel).sum());
+    }
+    if compared > 0 { Ok(()) } else { Err("no values were compared".to_owned()) }
+}
+
+/// Checks what came out of a run.
 fn compare_run(graph: &Graph, run: &Run, outputs: Result<Vec<Tensor>, String>) -> Result<(), String> {
     let types: Vec<TensorType> = graph.outputs().iter().map(|o| graph.ty(o.value).clone()).collect();
     let (text, same): (_, fn(&Tensor, &Tensor) -> bool) = match (&run.expected, &outputs) {
@@ -156,9 +177,9 @@ fn build(passes: &[(String, Attrs)]) -> Result<Vec<Box<dyn Pass>>, String> {
 /// The passes of a pipeline file.
 fn pipeline(name: &str) -> Result<Vec<Box<dyn Pass>>, String> {
     let path = crate::workspace().join("configs/pipelines").join(format!("{name}.yaml"));
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{name}: {e}"))?;
-    let names = text.lines().filter_map(|l| l.strip_prefix("  - ")).map(|n| (n.to_owned(), Attrs::new()));
-    build(&names.collect::<Vec<_>>())
+    let text = std::fs::read(&path).map_err(|e| format!("{name}: {e}"))?;
+    let pipeline = Pipeline::parse(&text, name).map_err(|e| e.to_string())?;
+    build(&pipeline.steps.into_iter().map(|step| (step.pass.to_owned(), step.params)).collect::<Vec<_>>())
 }
 
 /// Collects remarks.

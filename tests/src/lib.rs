@@ -10,9 +10,12 @@
 //!   after any smaller number of them; `// values: off` says that values need not be kept.
 //! - `explain NAME ..`: only what the passes say is in the snapshot.
 //! - `pipeline NAME`: as `pass`, with the passes of `configs/pipelines/NAME.yaml`.
+//! - `runtime`: the graph has an artifact, which computes on seeded inputs what the evaluator does, on every set of
+//!   kernels of this machine.
 //! - `eval`: nothing but the runs.
 //!
-//! `// run: @g([1, 2], 3) == [3, 4]` after a graph runs it: by the evaluator, and after the passes of the file.
+//! `// run: @g([1, 2], 3) == [3, 4]` after a graph runs it: by the evaluator, after the passes of the file, and where the
+//! graph can be lowered by the runtime on every set of kernels, there within the bound of float products.
 //! `~=` compares within 1e-6 relative to the largest value, and `// run: @g(..) fails: message` expects an error. Lists
 //! nest as the dimensions do, `[]` has the declared dimensions with symbols as 0. `===` compares floats bit by bit.
 //!
@@ -23,6 +26,7 @@
 mod case;
 mod command;
 mod literal;
+mod machine;
 mod sample;
 
 use std::path::{Path, PathBuf};

@@ -53,6 +53,11 @@ fn passes() {
 }
 
 #[test]
+fn runtime() {
+    folder("runtime");
+}
+
+#[test]
 fn pipelines() {
     folder("pipelines");
 }
