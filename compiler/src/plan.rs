@@ -3,7 +3,7 @@
 //! A storage lives from the first instruction that writes it to the last one that touches it. Two storages may share a
 //! slot when no instruction touches both, so source and destination of one instruction never do. Sizes may depend on
 //! symbols: a storage goes to the free slot of its own size if there is one, else to the one that wastes the least when
-//! every symbol is [`TYPICAL`].
+//! every symbol is a typical size (`TYPICAL`).
 
 use bitc_format::DType;
 use bitc_format::inst::Access;
