@@ -1,9 +1,9 @@
 //! The instruction set: one enum, one line per instruction in the table below, one struct per instruction in `inst/`.
 //!
 //! In the file an instruction is a word `opcode | n << 16` followed by `n` words. The words are the fields of its
-//! struct in order, each written and read by its type ([`Field`]); the type of a field also says what it is: an
+//! struct in order, each written and read by its type (`Field`); the type of a field also says what it is: an
 //! [`Operand`] is read, a [`BufferId`] is written, a [`DimId`] is a size known when inputs are bound. What is left to
-//! say about an instruction is its [`Contract`].
+//! say about an instruction is its `Contract`.
 //!
 //! To add an instruction: describe it with `instruction!` and `impl Contract` in the file of its family (or a new
 //! one), add its line to the table, and follow the compiler into the runtime's `exec.rs`. Opcodes are grouped by
