@@ -17,7 +17,7 @@ const BORDERS: &[(&str, &[&str])] = &[
 const FREE: &[&str] = &["runtime/format", "runtime"];
 
 /// Where the graph and the wire format may meet.
-const MEETING_PLACES: &[&str] = &["lower", "plan", "backend", "runnable", "cli", "compile"];
+const MEETING_PLACES: &[&str] = &["lower", "plan", "backend", "runnable", "verify", "summary", "cli", "compile"];
 
 /// Where `unsafe` may be: the runtime's vocabulary, buffers and pool, and a test's allocator.
 const UNSAFE: &[&str] =
