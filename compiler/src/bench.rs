@@ -1,7 +1,7 @@
 //! Times runs of an artifact in this process: warm, by wall clock and by processor time.
 //!
 //! A run may take microseconds, less than reading a clock can be trusted with, so runs are timed in groups that last at
-//! least [`GROUP`]. Quantiles are over groups, each value the mean of its group.
+//! least `GROUP`. Quantiles are over groups, each value the mean of its group.
 
 use std::time::{Duration, Instant};
 
