@@ -153,7 +153,7 @@ impl Bench<'_> {
     }
 
     fn products(&self) {
-        for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1] {
+        for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8] {
             for (k, n) in SHAPES {
                 let name = |tokens| format!("bit_linear {} {k}x{n} tokens {tokens} .", layout.name());
                 let mut weights = None;

@@ -29,7 +29,7 @@ pub(crate) type PanelSums = [i32; PANEL];
 /// A run of column groups of one panel of weights, and the activations that meet them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanesTile<'a> {
-    /// How the weights are stored: [`Layout::Trit2`] or [`Layout::Bit1`].
+    /// How the weights are stored: [`Layout::Trit2`], [`Layout::Bit1`] or [`Layout::Int8`].
     pub(crate) layout: Layout,
     /// `groups * n_tiles` blocks, group by group.
     pub(crate) w: &'a [u8],
@@ -77,8 +77,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// value that depends on all of them.
     fn multiply(self, rounds: u32) -> (u64, i32);
 
-    /// Adds `sum over k of (w[n][k] + 1) * q[t][k]` to `sums[t][n]` for every token `t` and row `n`; `sums` has one entry
-    /// per token, at most [`Isa::TOKENS`].
+    /// Adds `sum over k of (w[n][k] + offset) * q[t][k]` to `sums[t][n]` for every token `t` and row `n`, modulo 2^32;
+    /// the offset is 128 for `int8` and else 1. `sums` has one entry per token, at most [`Isa::TOKENS`].
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);

@@ -36,8 +36,12 @@ impl Random {
     }
 
     fn weights(&mut self, layout: Layout, len: usize) -> Vec<i8> {
-        let ternary = layout != Layout::Bit1;
-        (0..len).map(|_| if ternary { self.below(3) as i8 - 1 } else { self.below(2) as i8 * 2 - 1 }).collect()
+        let mut weight = || match layout {
+            Layout::Int8 => self.byte(),
+            Layout::Bit1 => self.below(2) as i8 * 2 - 1,
+            _ => self.below(3) as i8 - 1,
+        };
+        (0..len).map(|_| weight()).collect()
     }
 }
 
@@ -77,7 +81,7 @@ impl Tokens {
     }
 }
 
-const LAYOUTS: [Layout; 3] = [Layout::Trit2, Layout::Trit5, Layout::Bit1];
+const LAYOUTS: [Layout; 4] = [Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8];
 
 fn check_product(layout: Layout, weights: &[i8], n: usize, tokens: &Tokens) {
     let w = layout.pack(n, tokens.k, weights).unwrap();
@@ -121,8 +125,9 @@ fn products_are_exact_for_every_number_of_tokens() {
 #[test]
 fn sums_do_not_overflow_for_the_longest_rows_of_extreme_values() {
     for layout in LAYOUTS {
-        for k in [1024, 1025, 4096, 65_536, 300_000] {
-            for (w, q) in [(1, 127), (1, -128), (-1, 127), (-1, -128)] {
+        let (low, high, longest) = if layout == Layout::Int8 { (-128, 127, 131_071) } else { (-1, 1, 300_000) };
+        for k in [1024, 1025, 4096, 65_536, longest] {
+            for (w, q) in [(high, 127), (high, -128), (low, 127), (low, -128)] {
                 check_product(layout, &vec![w; 17 * k], 17, &Tokens::new(1, k, || q));
             }
             let mut sign = 1;
@@ -130,7 +135,7 @@ fn sums_do_not_overflow_for_the_longest_rows_of_extreme_values() {
                 sign = -sign;
                 if sign > 0 { 127 } else { -128 }
             };
-            check_product(layout, &vec![1; 2 * k], 2, &Tokens::new(13, k, &mut alternate));
+            check_product(layout, &vec![high; 2 * k], 2, &Tokens::new(13, k, &mut alternate));
         }
     }
 }

@@ -24,11 +24,13 @@ pub enum Layout {
     Trit5,
     /// Weights of -1 and +1, one bit each.
     Bit1,
+    /// Weights of eight bits, a byte each.
+    Int8,
 }
 
 impl Layout {
     /// Every layout, in the order of their codes.
-    pub const ALL: [Layout; 4] = [Layout::Dense, Layout::Trit2, Layout::Trit5, Layout::Bit1];
+    pub const ALL: [Layout; 5] = [Layout::Dense, Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8];
 
     /// The number that stands for this layout in an artifact.
     pub const fn code(self) -> u32 {
@@ -37,6 +39,7 @@ impl Layout {
             Layout::Trit2 => 1,
             Layout::Trit5 => 2,
             Layout::Bit1 => 3,
+            Layout::Int8 => 4,
         }
     }
 
@@ -52,6 +55,26 @@ impl Layout {
             Layout::Trit2 => "trit2",
             Layout::Trit5 => "trit5",
             Layout::Bit1 => "bit1",
+            Layout::Int8 => "int8",
+        }
+    }
+
+    /// Columns of a row that are stored next to each other; 1 for `Dense`.
+    pub const fn columns(self) -> usize {
+        match self {
+            Layout::Dense => 1,
+            Layout::Trit2 => 16,
+            Layout::Trit5 => 5,
+            Layout::Bit1 => 32,
+            Layout::Int8 => 4,
+        }
+    }
+
+    /// The most columns of a product with weights of this layout whose sums surely fit 32 bits.
+    pub const fn max_columns(self) -> u64 {
+        match self {
+            Layout::Int8 => 131_071,
+            _ => 16_777_215,
         }
     }
 
@@ -61,11 +84,13 @@ impl Layout {
             Layout::Dense => None,
             Layout::Trit2 => Planes::TRIT2.packed_len(rows, columns),
             Layout::Bit1 => Planes::BIT1.packed_len(rows, columns),
+            Layout::Int8 => Planes::INT8.packed_len(rows, columns),
             Layout::Trit5 => trit5::packed_len(rows, columns),
         }
     }
 
-    /// Packs `rows` x `columns` values in row-major order: -1, 0 and 1, or -1 and 1 for [`Layout::Bit1`].
+    /// Packs `rows` x `columns` values in row-major order: -1, 0 and 1, or -1 and 1 for [`Layout::Bit1`], or any
+    /// for [`Layout::Int8`].
     ///
     /// # Errors
     /// The layout has no packed form, the sizes overflow, `values` has another length, or a value cannot be stored.
@@ -76,6 +101,7 @@ impl Layout {
         let fault = match self {
             Layout::Trit2 => Planes::TRIT2.pack(rows, columns, values, &mut packed),
             Layout::Bit1 => Planes::BIT1.pack(rows, columns, values, &mut packed),
+            Layout::Int8 => Planes::INT8.pack(rows, columns, values, &mut packed),
             Layout::Trit5 => trit5::pack(rows, columns, values, &mut packed),
             Layout::Dense => return Err(LayoutError::NotPacked { layout: self }),
         };
@@ -94,6 +120,7 @@ impl Layout {
         let fault = match self {
             Layout::Trit2 => Planes::TRIT2.unpack(rows, columns, packed, &mut values),
             Layout::Bit1 => Planes::BIT1.unpack(rows, columns, packed, &mut values),
+            Layout::Int8 => Planes::INT8.unpack(rows, columns, packed, &mut values),
             Layout::Trit5 => trit5::unpack(rows, columns, packed, &mut values),
             Layout::Dense => return Err(LayoutError::NotPacked { layout: self }),
         };

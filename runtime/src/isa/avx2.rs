@@ -78,7 +78,9 @@ fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
             }
         };
     }
-    if tile.layout == Layout::Bit1 {
+    if tile.layout == Layout::Int8 {
+        bytes(tile, sums);
+    } else if tile.layout == Layout::Bit1 {
         choose!(8 4: 1 2, 2 1, 3 1, 4 1,);
     } else {
         choose!(4 2: 1 4, 2 2, 3 1, 4 1,);
@@ -129,6 +131,60 @@ fn rows<const P: usize, const F: usize, const T: usize, const V: usize>(
         }
     }
     V
+}
+
+/// Weights of eight bits. Products of bytes do not fit 16 bits, so even and odd columns are widened, which takes one
+/// instruction each, and multiplied in 16 bits with sums in 32.
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn bytes(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    match sums.len() {
+        1 => bytes_of_tokens::<1>(tile, sums),
+        2 => bytes_of_tokens::<2>(tile, sums),
+        3 => bytes_of_tokens::<3>(tile, sums),
+        _ => bytes_of_tokens::<4>(tile, sums),
+    }
+}
+
+/// `T` tokens, two vectors of 8 rows at a time.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes_of_tokens<const T: usize>(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    let Ok(sums) = <&mut [PanelSums; T]>::try_from(sums) else { return };
+    let low = _mm256_set1_epi16(0xff);
+    let tokens = tile.q.as_chunks::<4>().0.as_chunks::<T>().0;
+    let tiles = tile.w.as_chunks::<32>().0.as_chunks::<2>().0;
+    for first in 0..tile.n_tiles {
+        let mut acc = [[_mm256_setzero_si256(); 2]; T];
+        let tiles = tiles.get(first..).unwrap_or_default().iter().step_by(tile.n_tiles);
+        for (w, q) in tiles.zip(tokens) {
+            let w = [load(&w[0]), load(&w[1])];
+            let even = w.map(|w| _mm256_and_si256(w, low));
+            let odd = w.map(|w| _mm256_srli_epi16::<8>(w));
+            for t in 0..T {
+                let [a, b, c, d] = q[t].map(i16::from);
+                let (ac, bd) = (pair(a, c), pair(b, d));
+                for v in 0..2 {
+                    let products = _mm256_add_epi32(_mm256_madd_epi16(even[v], ac), _mm256_madd_epi16(odd[v], bd));
+                    acc[t][v] = _mm256_add_epi32(acc[t][v], products);
+                }
+            }
+        }
+        for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+            for (v, &acc) in acc.iter().enumerate() {
+                add::<1>(sums, 2 * first + v, acc);
+            }
+        }
+    }
+}
+
+/// Two numbers of 16 bits in every lane of 32.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pair(low: i16, high: i16) -> __m256i {
+    let [a, b] = low.to_le_bytes();
+    let [c, d] = high.to_le_bytes();
+    _mm256_set1_epi32(i32::from_le_bytes([a, b, c, d]))
 }
 
 /// As many independent sums as hide the latency.

@@ -104,7 +104,10 @@ fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
             }
         };
     }
-    if tile.layout == Layout::Bit1 {
+    if tile.layout == Layout::Int8 {
+        choose!(1: 1 separate 4, 2 separate 4, 3 separate 4, 4 separate 4, 5 separate 4, 6 separate 2,
+            7 separate 2, 8 separate 2, 9 separate 2, 10 separate 2, 11 separate 2, 12 separate 2,);
+    } else if tile.layout == Layout::Bit1 {
         choose!(8: 1 separate 2, 2 shifted 4, 3 shifted 4, 4 shifted 4, 5 shifted 4, 6 shifted 2,
             7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2,);
     } else {

@@ -32,8 +32,21 @@ impl Isa for Portable {
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
         let Some(sums) = sums.first_mut() else { return };
         match tile.layout {
+            Layout::Int8 => bytes(tile, sums),
             Layout::Bit1 => one_token::<1, 8>(tile, sums),
             _ => one_token::<2, 4>(tile, sums),
+        }
+    }
+}
+
+/// One token and weights of eight bits: four columns of a row next to each other.
+fn bytes(tile: PlanesTile<'_>, sums: &mut PanelSums) {
+    let groups = tile.w.as_chunks::<BLOCK>().0.chunks(tile.n_tiles);
+    for (blocks, q) in groups.zip(tile.q.as_chunks::<4>().0) {
+        let q = q.map(i32::from);
+        for (codes, sum) in blocks.as_flattened().as_chunks::<4>().0.iter().zip(sums.iter_mut()) {
+            let products: [i32; 4] = std::array::from_fn(|i| i32::from(codes[i]) * q[i]);
+            *sum = sum.wrapping_add(products.iter().sum());
         }
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn run<I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink)
     }
     match product.layout {
         Layout::Bit1 => in_groups::<32, I>(isa, product, sink),
+        Layout::Int8 => in_groups::<4, I>(isa, product, sink),
         Layout::Trit5 => lookup::run(isa, product, sink),
         _ => in_groups::<16, I>(isa, product, sink),
     }
@@ -128,7 +129,7 @@ fn in_groups<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut
 fn one_token<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, token: usize, sink: &mut impl Sink) {
     let q = &product.q[token * product.pitch..][..product.k.next_multiple_of(G)];
     for part in product.parts::<G>() {
-        let mut sums = [start(product.sums[token]); PANELS];
+        let mut sums = [start(product.layout, product.sums[token]); PANELS];
         for (panel, sums) in part.panels().zip(&mut sums) {
             for (w, q) in panel.columns::<G>(isa::MAX_COLUMNS).zip(q.chunks(isa::MAX_COLUMNS)) {
                 let tile = PlanesTile { layout: product.layout, w, n_tiles: panel.n_tiles, q };
@@ -152,7 +153,7 @@ fn some_tokens<const G: usize, I: Isa>(
     for part in product.parts::<G>() {
         for sums in sums.iter_mut().take(part.panels().count()) {
             for (sums, &sum) in sums.iter_mut().zip(&product.sums[tokens.clone()]) {
-                *sums = start(sum);
+                *sums = start(product.layout, sum);
             }
         }
         for (step, column) in (0..padded).step_by(COLUMNS).enumerate() {
@@ -177,10 +178,12 @@ fn some_tokens<const G: usize, I: Isa>(
     }
 }
 
-/// What the sums of a token begin with: the tiles count `w + 1`, so the sum of the token is one too many.
+/// What the sums of a token begin with: the tiles count `w + 1`, or `w + 128`, so the sum of the token is in there that
+/// many times too often.
 #[inline(always)]
-fn start(sum: i32) -> PanelSums {
-    [sum.wrapping_neg(); PANEL]
+fn start(layout: Layout, sum: i32) -> PanelSums {
+    let offset = if layout == Layout::Int8 { 128 } else { 1 };
+    [sum.wrapping_mul(-offset); PANEL]
 }
 
 /// Some neighbouring panels.

@@ -48,8 +48,7 @@ impl Threaded {
         if parts < 2 || units < 2 || size < WORTHWHILE || out.len() != tokens * product.n {
             return work(&mut Part { product, tokens: 0, rows: 0, out });
         }
-        let group = if product.layout == Layout::Bit1 { 32 } else { 16 };
-        let panel_len = PANEL / TILE * BLOCK * product.k.div_ceil(group);
+        let panel_len = PANEL / TILE * BLOCK * product.k.div_ceil(product.layout.columns());
         let mut rest = out;
         let mut items: [Option<Part<'_, T>>; PARTS] = std::array::from_fn(|part| {
             let (first, end) = (units * part / parts, units * (part + 1) / parts);

@@ -114,13 +114,16 @@ fn check_quantize(rule: &Quantize, shape: &[usize], x: &[f32]) {
 fn bit_linear_is_exact_for_every_shape_and_layout() {
     let mut random = Random::new(2);
     for (tokens, k, n) in [(1, 1, 1), (0, 16, 4), (1, 64, 16), (3, 65, 17), (2, 130, 70), (13, 15, 33), (1, 784, 10)] {
-        for layout in [Layout::Trit2, Layout::Bit1] {
+        for layout in [Layout::Trit2, Layout::Bit1, Layout::Int8] {
             for (per_row, per_output, activation) in
                 [(true, true, Activation::None), (false, false, Activation::Relu), (true, false, Activation::Tanh)]
             {
                 let mut w = random.trits(n * k);
                 if layout == Layout::Bit1 {
                     w.iter_mut().filter(|v| **v == 0).for_each(|v| *v = 1);
+                }
+                if layout == Layout::Int8 {
+                    w.iter_mut().enumerate().for_each(|(i, v)| *v = (*v).wrapping_mul(127).wrapping_sub((i % 2) as i8));
                 }
                 let x = random.floats(tokens * k);
                 let scales = random.floats(if per_output { n } else { 1 });

@@ -99,7 +99,13 @@ impl Contract for Quantize {
 }
 
 /// The layouts of weights that the products take.
-const WEIGHTS: &[Layout] = &[Layout::Trit2, Layout::Trit5, Layout::Bit1];
+const WEIGHTS: &[Layout] = &[Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8];
+
+/// Checks that the sums of a product with weights of `columns` columns fit 32 bits, whatever the activations.
+fn sums_fit(layout: Layout, columns: Option<u64>) -> Result<(), Fault> {
+    let fit = columns.is_none_or(|n| n <= layout.max_columns());
+    if fit { Ok(()) } else { Err(Fault::Overflow { what: "w" }) }
+}
 
 instruction! {
     /// `y = activation((q @ w^T) * q_scale * scale + bias)` with an exact integer product.
@@ -132,6 +138,7 @@ impl Contract for BitLinear {
         if !WEIGHTS.contains(&w.layout) {
             return Err(Fault::Layout { operand: "w", found: w.layout });
         }
+        sums_fit(w.layout, w.dim(1))?;
         let rank = q.shape.rank();
         let y = cx.ty("y", self.y)?.f32()?.rank(rank, rank)?;
         for axis in 0..rank.saturating_sub(1) {
@@ -195,6 +202,7 @@ impl Contract for BitConv2d {
             2 => (Some(1), w.dim(0), w.dim(1)),
             _ => (w.dim(0), w.dim(1), w.dim(2)),
         };
+        sums_fit(w.layout, columns)?;
         let product = |a: Option<u64>, b: Option<u64>| match (a, b) {
             (Some(a), Some(b)) => a.checked_mul(b).map(Some).ok_or(Fault::Overflow { what: "w" }),
             _ => Ok(None),

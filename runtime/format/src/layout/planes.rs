@@ -1,11 +1,11 @@
-//! Weights in bit planes: the layouts `trit2` and `bit1`.
+//! Weights in bit planes: the layouts `trit2`, `bit1` and `int8`.
 //!
 //! A weight is a code of `BITS` bits: for `trit2` the code is `w + 1` in two bits (3 is not used), for `bit1` it is
-//! `(w + 1) / 2` in one bit. A byte holds one weight of each of its `8 / BITS` planes, plane `p` in the bits from
+//! `(w + 1) / 2` in one bit, for `int8` it is `w + 128` in eight. A byte holds one weight of each of its `8 / BITS` planes, plane `p` in the bits from
 //! `BITS * p` upwards.
 //!
-//! A block of 64 bytes holds 16 rows (a tile) and one group of `32 / BITS` columns, that is 16 for `trit2` and 32 for
-//! `bit1`. For `trit2`:
+//! A block of 64 bytes holds 16 rows (a tile) and one group of `32 / BITS` columns, that is 16 for `trit2`, 32 for
+//! `bit1` and 4 for `int8`, which has a single plane. For `trit2`:
 //!
 //! ```text
 //!  byte    0        1        2        3       4 .. 7    ...   60 .. 63
@@ -35,13 +35,31 @@ const BLOCK: usize = 64;
 /// A layout of this family.
 pub(super) struct Planes {
     bits: u32,
-    /// The value of each code.
-    values: &'static [i8],
+    /// The value of code 0.
+    low: i16,
+    /// From the value of a code to that of the next.
+    step: i16,
+    /// How many codes stand for a value.
+    codes: i16,
 }
 
 impl Planes {
-    pub(super) const TRIT2: Planes = Planes { bits: 2, values: &[-1, 0, 1] };
-    pub(super) const BIT1: Planes = Planes { bits: 1, values: &[-1, 1] };
+    pub(super) const TRIT2: Planes = Planes { bits: 2, low: -1, step: 1, codes: 3 };
+    pub(super) const BIT1: Planes = Planes { bits: 1, low: -1, step: 2, codes: 2 };
+    pub(super) const INT8: Planes = Planes { bits: 8, low: -128, step: 1, codes: 256 };
+
+    fn code(&self, value: i8) -> Option<u8> {
+        let offset = i16::from(value).checked_sub(self.low)?;
+        let code = offset.checked_div(self.step)?;
+        let exact = offset.checked_rem(self.step) == Some(0) && (0..self.codes).contains(&code);
+        u8::try_from(code).ok().filter(|_| exact)
+    }
+
+    fn value(&self, code: u8) -> Option<i8> {
+        let known = i16::from(code) < self.codes;
+        let value = i16::from(code).checked_mul(self.step)?.checked_add(self.low)?;
+        i8::try_from(value).ok().filter(|_| known)
+    }
 
     fn planes(&self) -> u32 {
         8u32.checked_div(self.bits).unwrap_or(0)
@@ -67,8 +85,11 @@ impl Planes {
     ) -> Result<(), LayoutError> {
         self.visit(rows, columns, |place| {
             let value = values.get(place.value).copied().unwrap_or(0);
-            let code = (0u8..).zip(self.values).find(|&(_, &v)| v == value).map(|(code, _)| code);
-            let code = code.ok_or(LayoutError::Value { row: place.row, column: place.column, found: value.into() })?;
+            let code = self.code(value).ok_or(LayoutError::Value {
+                row: place.row,
+                column: place.column,
+                found: value.into(),
+            })?;
             if let Some(byte) = packed.get_mut(place.byte) {
                 *byte |= code.wrapping_shl(place.shift);
             }
@@ -83,13 +104,16 @@ impl Planes {
         packed: &[u8],
         values: &mut [i8],
     ) -> Result<(), LayoutError> {
-        let mask = 1u8.wrapping_shl(self.bits).wrapping_sub(1);
+        let mask = u8::MAX.wrapping_shr(8u32.wrapping_sub(self.bits));
         self.visit(rows, columns, |place| {
             let code = packed.get(place.byte).copied().unwrap_or(0).wrapping_shr(place.shift) & mask;
-            let value = self.values.get(usize::from(code));
-            let value = value.ok_or(LayoutError::Value { row: place.row, column: place.column, found: code.into() })?;
+            let value = self.value(code).ok_or(LayoutError::Value {
+                row: place.row,
+                column: place.column,
+                found: code.into(),
+            })?;
             if let Some(slot) = values.get_mut(place.value) {
-                *slot = *value;
+                *slot = value;
             }
             Ok(())
         })

@@ -13,12 +13,17 @@ fn random_weights(layout: Layout, len: usize, seed: u64) -> Vec<i8> {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as u32
     };
-    (0..len).map(|_| if layout == Layout::Bit1 { next() as i8 & 2 } else { (next() % 3) as i8 } - 1).collect()
+    let mut weight = || match layout {
+        Layout::Int8 => next() as i8,
+        Layout::Bit1 => (next() as i8 & 2) - 1,
+        _ => (next() % 3) as i8 - 1,
+    };
+    (0..len).map(|_| weight()).collect()
 }
 
 #[test]
 fn unpack_inverts_pack_for_ragged_sizes() {
-    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1] {
+    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8] {
         for rows in SIZES {
             for columns in SIZES {
                 let seed = (rows * 1000 + columns) as u64;
@@ -64,6 +69,19 @@ fn bit1_holds_eight_planes_in_a_byte() {
 }
 
 #[test]
+fn int8_holds_four_columns_of_sixteen_rows_in_a_block() {
+    let values: Vec<i8> = (0..17 * 5).map(|i| (i * 3 - 128) as i8).collect();
+    let packed = Layout::Int8.pack(17, 5, &values).unwrap();
+    // Two tiles next to each other for each of two groups of columns.
+    assert_eq!(packed.len(), 4 * 64);
+    assert_eq!(packed[..8], [0, 3, 6, 9, 15, 18, 21, 24]);
+    assert_eq!(packed[64..69], [240, 243, 246, 249, 0]);
+    assert_eq!(packed[2 * 64..2 * 64 + 5], [12, 0, 0, 0, 27]);
+    let extremes = Layout::Int8.pack(1, 3, &[-128, 0, 127]).unwrap();
+    assert_eq!(extremes[..4], [0, 128, 255, 0]);
+}
+
+#[test]
 fn trit5_holds_sign_and_magnitude_and_counts_the_signs() {
     let (rows, columns) = (300, 245);
     let at = |row: usize, column: usize, weights: &[i8]| {
@@ -96,7 +114,7 @@ fn trit5_refuses_bytes_that_stand_for_no_weights() {
 
 #[test]
 fn lengths_overflow_to_none() {
-    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1] {
+    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8] {
         assert_eq!(layout.packed_len(u64::MAX, u64::MAX), None);
         assert_eq!(layout.packed_len(u64::MAX, 1), None);
         assert_eq!(layout.packed_len(0, u64::MAX - 9), Some(0));
