@@ -1,4 +1,4 @@
-//! `bit_conv2d`: a convolution with ternary weights and quantised activations.
+//! `bit_conv2d`: a convolution with ternary or 8-bit weights and quantised activations.
 
 use std::borrow::Cow;
 
@@ -58,7 +58,7 @@ impl OpDef for BitConv2d {
         let (q, q_scale, w, scale) = (inputs.at(0), inputs.at(1), inputs.at(2), inputs.at(3));
         expect_dtype("q", q, &[DType::I8])?;
         expect_dtype("q_scale", q_scale, &[DType::F32])?;
-        expect_dtype("w", w, &[DType::T2])?;
+        expect_dtype("w", w, &[DType::T2, DType::I8])?;
         expect_dtype("scale", scale, &[DType::F32])?;
         let shape = conv_shape(q, w, inputs.get(4), &self.window, self.groups)?;
         let per_sample = [q.shape.0[0].clone(), Dim::from(1), Dim::from(1), Dim::from(1)];
