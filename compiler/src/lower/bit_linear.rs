@@ -5,6 +5,7 @@ use bitc_format::{ConstId, Operand};
 use bitc_ir::{DType, NodeId, Tensor, ValueId, ops};
 
 use super::cx::{Cx, LayerInfo, Refusal, activation};
+use super::layouts::Values;
 use super::{choose, consts, quantize};
 
 /// `act((q · wᵀ * q_scale) * scale + bias)`.
@@ -15,7 +16,7 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
     let q_scale = cx.operand(q_scale)?;
     let dims = weights.tensor.dims().to_vec();
     let (scale, bias) = scale_and_bias(cx, id)?;
-    let (packed, info) = weights.pack(cx, id, &dims, consts::trits)?;
+    let (packed, info) = weights.pack(cx, id, &dims, consts::bytes)?;
     let y = cx.define(cx.graph().node(id).outputs[0])?;
     cx.emit(BitLinear {
         y,
@@ -35,7 +36,7 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
 /// Begins the key of a graph's meta that names the method by which the weights of a source node became ternary.
 const METHOD_OF: &str = "method of ";
 
-/// Ternary weights of a product.
+/// Ternary or 8-bit weights of a product.
 pub(super) struct Weights<'g> {
     value: ValueId,
     pub(super) tensor: &'g Tensor,
@@ -44,7 +45,7 @@ pub(super) struct Weights<'g> {
 impl<'g> Weights<'g> {
     /// The weights of a node, which must be constant.
     pub(super) fn new(cx: &Cx<'g>, id: NodeId, value: ValueId) -> Result<Self, Refusal> {
-        let tensor = cx.graph().constant(value).filter(|t| t.dtype() == DType::T2);
+        let tensor = cx.graph().constant(value).filter(|t| matches!(t.dtype(), DType::T2 | DType::I8));
         let tensor = tensor.ok_or_else(|| cx.unsupported(id, "its weights are not constant"))?;
         Ok(Self { value, tensor })
     }
@@ -59,8 +60,16 @@ impl<'g> Weights<'g> {
         order: impl FnOnce(&Tensor) -> Vec<i8>,
     ) -> Result<(ConstId, LayerInfo), Refusal> {
         let size = |back: usize| shape.iter().rev().nth(back).map_or(1, |&d| d as u64);
-        let binary = !self.tensor.bytes().contains(&0);
-        let choice = choose(cx.target(), size(1), size(0), binary);
+        let values = match self.tensor.dtype() {
+            DType::I8 => Values::Bytes,
+            _ if self.tensor.bytes().contains(&0) => Values::Ternary,
+            _ => Values::Binary,
+        };
+        let choice = choose(cx.target(), size(1), size(0), values);
+        if size(0) > choice.layout.max_columns() {
+            let long = cx.unsupported(id, "its rows are so long that sums may not fit 32 bits");
+            return Err(long.expected(format!("at most {} inputs", choice.layout.max_columns())).found(size(0)).into());
+        }
         let constant = consts::pack(choice.layout, shape, &order(self.tensor));
         let constant = constant.ok_or_else(|| cx.unsupported(id, "its weights are too large to pack"))?;
         let packed = cx.add_packed(self.value, || constant);

@@ -49,8 +49,8 @@ fn known_sizes(graph: &Graph, node: &Node) -> Option<Tensor> {
     sizes.map(|sizes| Tensor::new(&[sizes.len()], &sizes))
 }
 
-/// The values of a ternary tensor, or of another one whose elements are single bytes.
-pub(super) fn trits(tensor: &Tensor) -> Vec<i8> {
+/// The values of a tensor whose elements are single signed bytes, as ternary ones are.
+pub(super) fn bytes(tensor: &Tensor) -> Vec<i8> {
     tensor.bytes().iter().map(|b| b.cast_signed()).collect()
 }
 
@@ -88,12 +88,13 @@ impl<'a> PackedConsts<'a> {
         Self { artifact }
     }
 
-    fn trits(&self, constant: &bitc_format::Const, ty: &TensorType, dims: &[usize]) -> Result<Vec<u8>, String> {
+    fn unpacked(&self, constant: &bitc_format::Const, ty: &TensorType, dims: &[usize]) -> Result<Vec<u8>, String> {
         let mismatch = || format!("a packed constant of shape {:?} is not {ty}", constant.shape);
         let shape: Option<Vec<usize>> = constant.shape.iter().map(|&d| usize::try_from(d).ok()).collect();
         let shape = shape.ok_or_else(mismatch)?;
         let numel = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if ty.dtype != DType::T2 || numel(&shape).is_none() || numel(&shape) != numel(dims) {
+        let kept = if constant.layout == Layout::Int8 { DType::I8 } else { DType::T2 };
+        if ty.dtype != kept || numel(&shape).is_none() || numel(&shape) != numel(dims) {
             return Err(mismatch());
         }
         let (groups, rows, columns) = match *shape {
@@ -130,7 +131,7 @@ impl Resolver for PackedConsts<'_> {
         let bytes = match constant.layout {
             Layout::Dense if constant.dtype == const_type(ty.dtype) => self.artifact.const_bytes(constant).to_vec(),
             Layout::Dense => return Err(format!("constant {index} holds {}, not {}", constant.dtype, ty.dtype)),
-            _ => self.trits(constant, ty, &dims)?,
+            _ => self.unpacked(constant, ty, &dims)?,
         };
         Tensor::from_blob(ty.dtype, &dims, Blob::new(bytes)).map_err(|e| e.to_string())
     }

@@ -43,7 +43,7 @@ pub(super) fn bit_conv2d(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitConv2d) -> Re
         groups => vec![groups, outputs / groups, columns],
     };
     let (packed, info) = weights.pack(cx, id, &shape, |tensor| {
-        let plain = consts::trits(tensor);
+        let plain = consts::bytes(tensor);
         consts::taps_first(&[outputs, channels, height, width]).map(|i| plain[i]).collect()
     })?;
     let y = cx.define(cx.graph().node(id).outputs[0])?;

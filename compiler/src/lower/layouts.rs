@@ -56,13 +56,28 @@ pub struct Choice {
     pub reason: &'static str,
 }
 
+/// What weights of few bits are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Values {
+    /// -1 and 1.
+    Binary,
+    /// -1, 0 and 1.
+    Ternary,
+    /// -128 to 127.
+    Bytes,
+}
+
 /// Packed by two bits, weights of this many bytes are read from memory rather than from a cache.
 const STREAMED: u64 = 4 << 20;
 
-/// The layout for weights of `rows` outputs and `columns` inputs; `binary` ones are all -1 or +1.
-pub fn choose(target: Target, rows: u64, columns: u64, binary: bool) -> Choice {
-    if binary && rows > 0 && columns > 0 {
-        return Choice { layout: Layout::Bit1, reason: "no weight is zero" };
+/// The layout for weights of `rows` outputs and `columns` inputs.
+pub fn choose(target: Target, rows: u64, columns: u64, values: Values) -> Choice {
+    match values {
+        Values::Bytes => return Choice { layout: Layout::Int8, reason: "weights have 8 bits" },
+        Values::Binary if rows > 0 && columns > 0 => {
+            return Choice { layout: Layout::Bit1, reason: "no weight is zero" };
+        }
+        Values::Binary | Values::Ternary => {}
     }
     let streamed = Layout::Trit2.packed_len(rows, columns).is_none_or(|bytes| bytes >= STREAMED);
     match target {
@@ -82,12 +97,13 @@ mod tests {
 
     #[test]
     fn large_weights_take_fewer_bytes_on_a_named_target_only() {
-        let layout = |target, rows, columns| choose(target, rows, columns, false).layout;
+        let layout = |target, rows, columns| choose(target, rows, columns, Values::Ternary).layout;
         assert_eq!(layout(Target::Any, 8192, 8192), Layout::Trit2);
         assert_eq!(layout(Target::Avx2, 8192, 8192), Layout::Trit2);
         assert_eq!(layout(Target::Avx512, 8192, 8192), Layout::Trit5);
         assert_eq!(layout(Target::Avx512, 512, 784), Layout::Trit2);
-        assert_eq!(choose(Target::Any, 8192, 8192, true).layout, Layout::Bit1);
+        assert_eq!(choose(Target::Any, 8192, 8192, Values::Binary).layout, Layout::Bit1);
+        assert_eq!(choose(Target::Any, 8192, 8192, Values::Bytes).layout, Layout::Int8);
     }
 
     #[test]

@@ -102,6 +102,9 @@ fn float_layers_become_ternary_by_choice_only() {
     bench.ok("compile float.yaml -o g.bit --ternary gptq --calib x.npy --keep last=f32");
     let json = bench.ok("inspect g.bit --json").json();
     assert_eq!(json["quantized_params"], 8 * 6);
+    bench.ok("compile float.yaml -o k.bit --ternary optimal --keep first=int8");
+    let json = bench.ok("inspect k.bit --json").json();
+    assert_eq!((&json["layers"][0]["layout"], &json["layers"][1]["layout"]), (&"int8".into(), &"trit2".into()));
     bench.fails("compile float.yaml --ternary gptq", 1, &["--calib"]);
     bench.fails("compile float.yaml --ternary best", 2, &["optimal"]);
     bench.fails("compile float.yaml --planes 2", 2, &["`--planes`", "--ternary METHOD"]);

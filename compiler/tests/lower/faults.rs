@@ -53,6 +53,16 @@ fn weights_must_be_constant() {
 }
 
 #[test]
+fn rows_of_bytes_are_no_longer_than_their_sums_allow() {
+    let text = "graph @g(%x: f32[N, 131072]) { const %w: i8[1, 131072] = splat(-128) const %s: f32 = splat(1)
+      %q, %qs = quantize_act(%x) %y = bit_linear(%q, %qs, %w, %s) return %y }";
+    let failure = refused(text);
+    let [fault] = failure.diagnostics() else { panic!("{failure:?}") };
+    assert_eq!(fault.message, "cannot lower `bit_linear`: its rows are so long that sums may not fit 32 bits");
+    assert_eq!(fault.expected.as_deref(), Some("at most 131071 inputs"));
+}
+
+#[test]
 fn a_symbol_must_be_bound_by_an_input() {
     let found = messages("graph @g(%x: f32[2*N]) { %y = relu(%x) return %y }");
     assert_eq!(found, ["nothing says how large dimension `2*N` is"]);

@@ -32,6 +32,41 @@ fn bit_linear_equals_the_evaluator_for_odd_and_even_sizes() {
     }
 }
 
+#[test]
+fn eight_bits_take_a_byte_and_equal_the_evaluator() {
+    for (k, n) in [(1, 1), (3, 5), (4, 16), (5, 17), (63, 33), (784, 10)] {
+        let text = bit_linear(k, n, "", &format!("[{n}]"), "relu").replace("const %w: t2", "const %w: i8");
+        check(&text, SIZES, EXACT);
+        let program = lowered(&graph(&text)).program;
+        assert_eq!((program.layers[0].layout.as_str(), program.layers[0].weights), ("int8", (n * k) as u64));
+    }
+    for (groups, over) in [(1, "sample"), (2, "tensor")] {
+        let text = format!(
+            "graph @g(%x: f32[N, 4, 6, 5]) {{
+              const %w: i8[6, {}, 3, 2] = random(seed = 9) const %s: f32[6] = random(seed = 4)
+              %q, %qs = quantize_act(%x) {{over = \"{over}\"}}
+              %y = bit_conv2d(%q, %qs, %w, %s) {{groups = {groups}, pads = [1, 1, 1, 1]}} return %y }}",
+            4 / groups
+        );
+        check(&text, SIZES, EXACT);
+    }
+}
+
+#[test]
+fn extreme_bytes_and_activations_do_not_overflow() {
+    // Whatever the largest activation is, it becomes 127 or -128 where the range begins there.
+    for (w, x) in [("80", -1), ("80", 1), ("7f", -1), ("7f", 1)] {
+        let text = format!(
+            "graph @g(%n: f32[N, 2051]) {{
+              const %w: i8[3, 2051] = hex \"{}\" const %s: f32 = splat(1) const %v: f32[1, 2051] = splat({x})
+              %x = mul(%n, %v) %q, %qs = quantize_act(%x) {{levels = 127, low = -128}}
+              %y = bit_linear(%q, %qs, %w, %s) return %y }}",
+            w.repeat(3 * 2051)
+        );
+        check(&text, &[1, 3], EXACT);
+    }
+}
+
 /// The bytes of `n` random weights without a zero, as hexadecimal digits.
 fn binary(n: usize, seed: u64) -> String {
     let mut rng = Random::new(seed);
