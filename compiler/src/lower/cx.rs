@@ -381,13 +381,23 @@ impl<'g> Cx<'g> {
         });
     }
 
-    /// The source node that a layer is called after: the one whose name its weights begin with, since fused nodes have
-    /// the names of all that they stand for.
+    /// The source node that a layer is called after: the one whose name has most in common with that of its weights,
+    /// path component by path component, since fused nodes have the names of all that they stand for.
     fn layer_name(&self, id: NodeId, weights: ValueId) -> String {
         let names = self.names(id);
-        let weights = self.graph.value(weights).name.as_str();
-        let owner = names.iter().filter(|n| weights.starts_with(n.as_str())).max_by_key(|n| n.len());
-        owner.or(names.first()).cloned().unwrap_or_default()
+        let components = |name: &'_ str| -> Vec<String> {
+            name.split(['/', '.']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let weights = components(&self.graph.value(weights).name);
+        let common = |name: &str| components(name).iter().zip(&weights).take_while(|(a, b)| a == b).count();
+        let mut best = (0, names.first());
+        for name in &names {
+            let shared = common(name);
+            if shared > best.0 {
+                best = (shared, Some(name));
+            }
+        }
+        best.1.cloned().unwrap_or_default()
     }
 
     /// The names of the source nodes that a node stands for; the name of its value if there are none.
