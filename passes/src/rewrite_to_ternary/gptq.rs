@@ -29,12 +29,11 @@ pub(super) fn quantize(w: &Matrix, x: &Matrix) -> Result<Plane, String> {
     let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
     (0..k).for_each(|i| h[i * k + i] += damping);
     let factor = inverse_factor(&h, k).ok_or("the calibration inputs do not determine the weights")?;
-    let h: Vec<f32> = h.iter().map(|&v| v as f32).collect();
 
     let rows: Vec<usize> = (0..w.rows).collect();
     let half = rows.len().div_ceil(2).next_multiple_of(BLOCK);
     let work = |rows: &[usize]| {
-        rows.chunks(BLOCK).flat_map(|rows| quantize_rows(w, rows, &order, &factor, &h)).collect::<Vec<_>>()
+        rows.chunks(BLOCK).flat_map(|rows| quantize_rows(w, rows, &order, &factor)).collect::<Vec<_>>()
     };
     // Rows are independent of each other: two threads, the same result.
     let (front, back) = rows.split_at(half.min(rows.len()));
@@ -137,7 +136,10 @@ fn inverse_factor(h: &[f64], k: usize) -> Option<Vec<f32>> {
 }
 
 /// The best ternary form of some rows, columns in `order`.
-fn quantize_rows(w: &Matrix, rows: &[usize], order: &[usize], factor: &[f32], h: &[f32]) -> Vec<(Vec<i8>, f32)> {
+///
+/// With e the errors by which the columns were rounded, each over `U[i][i]`, what a row loses is `d = U^T e`. So the damage
+/// to its outputs, `d^T H d`, is the sum of their squares.
+fn quantize_rows(w: &Matrix, rows: &[usize], order: &[usize], factor: &[f32]) -> Vec<(Vec<i8>, f32)> {
     let k = order.len();
     let weights: Vec<Vec<f32>> = rows.iter().map(|&r| order.iter().map(|&c| w.row(r)[c]).collect()).collect();
     let scales: Vec<f32> = rows.iter().map(|&r| optimal(w.row(r)).1 as f32).collect();
@@ -145,36 +147,25 @@ fn quantize_rows(w: &Matrix, rows: &[usize], order: &[usize], factor: &[f32], h:
     for multiple in SCALES {
         let mut left = weights.clone();
         let mut ternary = vec![vec![0i8; k]; rows.len()];
+        let mut damage = vec![0f64; rows.len()];
         for i in 0..k {
             let u = &factor[i * k..][..k];
-            for ((row, t), &scale) in left.iter_mut().zip(&mut ternary).zip(&scales) {
+            for (((row, t), damage), &scale) in left.iter_mut().zip(&mut ternary).zip(&mut damage).zip(&scales) {
                 let scale = scale * multiple;
                 let q = if row[i].abs() > scale / 2.0 { row[i].signum() } else { 0.0 };
                 t[i] = q as i8;
                 let error = (row[i] - q * scale) / u[i];
+                *damage += f64::from(error) * f64::from(error);
                 row[i + 1..].iter_mut().zip(&u[i + 1..]).for_each(|(v, u)| *v -= error * u);
             }
         }
-        for (((best, t), w), &scale) in best.iter_mut().zip(ternary).zip(&weights).zip(&scales) {
-            let scale = scale * multiple;
-            let difference: Vec<f32> = w.iter().zip(&t).map(|(w, &t)| w - f32::from(t) * scale).collect();
-            let error = output_error(&difference, h);
-            if error < best.0 {
-                *best = (error, t, scale);
+        for (((best, t), damage), &scale) in best.iter_mut().zip(ternary).zip(damage).zip(&scales) {
+            if damage < best.0 {
+                *best = (damage, t, scale * multiple);
             }
         }
     }
     best.into_iter().map(|(_, t, scale)| (t, scale)).collect()
-}
-
-/// `d^T H d`.
-fn output_error(d: &[f32], h: &[f32]) -> f64 {
-    let k = d.len();
-    d.iter()
-        .enumerate()
-        .filter(|(_, v)| **v != 0.0)
-        .map(|(i, &v)| f64::from(v) * f64::from(dot(d, &h[i * k..][..k])))
-        .sum()
 }
 
 #[cfg(test)]
