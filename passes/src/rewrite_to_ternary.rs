@@ -177,11 +177,9 @@ impl RewriteToTernary {
             rule: "rewrite",
             error,
         })?;
-        if kept.is_none() {
-            // The method outlives the rewrite: an artifact says how its weights became ternary.
-            let method = bitc_ir::attr::Choice::word(self.method);
-            graph.meta.insert(format!("method of {}", layer_name(graph, node)), method.to_owned());
-        }
+        // The method outlives the rewrite: an artifact says how its weights came to take few bits.
+        let method = if kept.is_some() { "int8" } else { bitc_ir::attr::Choice::word(self.method) };
+        graph.meta.insert(format!("method of {}", layer_name(graph, node)), method.to_owned());
         graph.take_name(old, new);
         Ok(note)
     }
