@@ -46,6 +46,9 @@ impl OpDef for GroupSum {
         if !op.tau.is_finite() || op.tau == 0.0 {
             return Err(attrs.invalid("tau", "finite and not zero", op.tau));
         }
+        if !op.beta.is_finite() {
+            return Err(attrs.invalid("beta", "finite", op.beta));
+        }
         Ok(op)
     }
 
