@@ -27,8 +27,8 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
-    /// The sizes under these values of the symbols.
-    pub(crate) fn new(program: &Program, symbols: &[Option<u64>]) -> Result<Self, RunError> {
+    /// The sizes under these values of the symbols, for kernels on that many threads.
+    pub(crate) fn new(program: &Program, symbols: &[Option<u64>], threads: usize) -> Result<Self, RunError> {
         let contents = program.contents();
         let known = contents.dims().evaluate(symbols).map_err(RunError::Sizes)?;
         contents.check(&known).map_err(RunError::Sizes)?;
@@ -59,7 +59,7 @@ impl Binding {
                 *slot_len = len.max(*slot_len);
             }
         }
-        let scratch = program.code().iter().map(|inst| exec::scratch_len(inst, program, &binding)).max();
+        let scratch = program.code().iter().map(|inst| exec::scratch_len(inst, program, &binding, threads)).max();
         binding.scratch_len = scratch.unwrap_or(0);
         let (bytes, limit) = (binding.arena_bytes(), program.limits().arena_bytes);
         if bytes > limit { Err(RunError::Limit { bytes, limit }) } else { Ok(binding) }

@@ -82,6 +82,11 @@ pub enum RunError {
         /// How many there are.
         found: usize,
     },
+    /// Bits packed across rows were given to an input that takes rows only.
+    Words {
+        /// The name of the port.
+        port: String,
+    },
     /// A symbol has no value, or there is none of that name.
     Symbol {
         /// The name of the symbol.
@@ -153,6 +158,9 @@ impl fmt::Display for RunError {
                 write!(f, "`{port}` must have {expected} bytes, found {found}")
             }
             Self::Length { port, expected: None, .. } => write!(f, "the size of `{port}` overflows"),
+            Self::Words { port } => {
+                write!(f, "`{port}` takes no bits packed across rows: it is not the input of a logic network alone")
+            }
             Self::Symbol { name } => write!(f, "symbol `{name}` is unknown or has no value"),
             Self::Sizes(error) => write!(f, "inputs of these sizes cannot be run: {error}"),
             Self::Limit { bytes, limit } => write!(f, "the run needs {bytes} bytes, the limit is {limit}"),

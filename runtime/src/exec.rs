@@ -15,6 +15,7 @@ mod dense;
 mod elementwise;
 #[cfg(not(feature = "minimal"))]
 mod index;
+mod logic;
 #[cfg(not(feature = "minimal"))]
 mod moves;
 #[cfg(not(feature = "minimal"))]
@@ -25,6 +26,7 @@ mod quantized;
 pub(crate) fn supports(inst: &Inst) -> bool {
     match inst {
         Inst::Map(_) | Inst::Cast(_) | Inst::Quantize(_) | Inst::BitLinear(_) | Inst::BitConv2d(_) => true,
+        Inst::Logic(_) => true,
         Inst::Transpose(_)
         | Inst::Concat(_)
         | Inst::Slice(_)
@@ -42,11 +44,12 @@ pub(crate) fn supports(inst: &Inst) -> bool {
     }
 }
 
-/// Bytes of scratch memory that the instruction works in.
-pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding) -> usize {
+/// Bytes of scratch memory that the instruction works in, on that many threads.
+pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, threads: usize) -> usize {
     match inst {
         Inst::Map(inst) => elementwise::map_scratch(inst),
         Inst::BitConv2d(inst) => quantized::conv_scratch(inst, program, binding),
+        Inst::Logic(inst) => logic::scratch_len(inst, program, threads),
         _ => 0,
     }
 }
@@ -68,6 +71,7 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::Quantize(inst) => quantized::quantize(frame, inst),
         Inst::BitLinear(inst) => quantized::bit_linear(frame, inst),
         Inst::BitConv2d(inst) => quantized::bit_conv2d(frame, inst),
+        Inst::Logic(inst) => logic::logic(frame, inst),
         #[cfg(feature = "minimal")]
         _ => Err(RunError::ProgramChanged),
         #[cfg(not(feature = "minimal"))]

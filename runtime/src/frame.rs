@@ -122,6 +122,15 @@ impl<'v> Frame<'_, 'v> {
         bytes.get(range).ok_or(RunError::ProgramChanged)
     }
 
+    /// The caller's array where an operand is one that is read as it was given.
+    pub(crate) fn given(&self, operand: Operand) -> Option<&View<'_>> {
+        let Operand::Buffer(id) = operand else { return None };
+        match self.program.place(id) {
+            (_, Place::Input(i)) if !self.staged_inputs[i].active => Some(&self.inputs[i]),
+            _ => None,
+        }
+    }
+
     /// The elements of an operand.
     pub(crate) fn array<T: Pod>(&self, operand: impl Into<Operand>) -> Result<Array<'_, T>, RunError> {
         let operand = operand.into();

@@ -35,7 +35,7 @@ use bitc_format::logic::Program;
 pub use dense::Product;
 pub use elementwise::Tile;
 pub use float::FloatKernels;
-pub use logic::{Cut, LogicInput, LogicOutput, logic_scratch_words};
+pub use logic::{LogicInput, LogicOutput, logic_scratch_words};
 #[cfg(not(feature = "minimal"))]
 pub use norm::Norm;
 pub use post::Post;
@@ -71,6 +71,11 @@ pub trait Kernels: FloatKernels {
     /// The name of the instruction set, as users choose it.
     fn name(&self) -> &'static str;
 
+    /// How many threads share a call.
+    fn threads(&self) -> usize {
+        1
+    }
+
     /// Quantises `x`, rows of `columns` values, by `rule`; `sharing` says which values share a scale.
     ///
     /// NaN never counts as the largest magnitude, and its quantised value is 0. The tail of each row of `q` is zeroed.
@@ -100,8 +105,8 @@ pub trait Kernels: FloatKernels {
     /// For benchmarks: does what `probe` says and returns the number of products or bytes.
     fn probe(&self, probe: Probe<'_>) -> u64;
 
-    /// Runs a logic program over rows. `scratch` has [`logic_scratch_words`], best aligned to 64 bytes; what is in it
-    /// does not matter.
+    /// Runs a logic program over rows. `scratch` has [`logic_scratch_words`] for each thread, best aligned to 64 bytes;
+    /// what is in it does not matter.
     ///
     /// # Panics
     /// If the lengths do not fit.

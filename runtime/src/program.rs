@@ -74,6 +74,8 @@ pub struct Program {
     outputs: Vec<Port>,
     places: Vec<Place>,
     const_shapes: Vec<Extents>,
+    /// For each input whether logic networks are all that reads it.
+    logic_inputs: Vec<bool>,
 }
 
 impl Program {
@@ -120,7 +122,8 @@ impl Program {
             dims.and_then(|dims| Extents::checked(&dims)).ok_or(LoadError::OutOfMemory { bytes: c.len_bytes })
         };
         let const_shapes = contents.consts().iter().map(const_shape).collect::<Result<_, _>>()?;
-        Ok(Self { bytes, contents, limits: *limits, inputs, outputs, places, const_shapes })
+        let logic_inputs = logic_inputs(&contents, &inputs, &places);
+        Ok(Self { bytes, contents, limits: *limits, inputs, outputs, places, const_shapes, logic_inputs })
     }
 
     /// The inputs, in the order of the model.
@@ -224,6 +227,11 @@ impl Program {
         &self.places
     }
 
+    /// Whether an input is read by logic networks only, which take bits in every form.
+    pub(crate) fn is_logic_input(&self, input: usize) -> bool {
+        self.logic_inputs.get(input).copied().unwrap_or(false)
+    }
+
     pub(crate) fn const_shapes(&self) -> &[Extents] {
         &self.const_shapes
     }
@@ -246,6 +254,28 @@ impl std::fmt::Debug for Program {
 fn check_len(len: usize, limits: &Limits) -> Result<(), LoadError> {
     let (bytes, limit) = (len as u64, limits.artifact_bytes);
     if bytes > limit { Err(LoadError::TooLarge { bytes, limit }) } else { Ok(()) }
+}
+
+/// For each input whether it holds bits that only logic networks read, in the shape they were given in.
+fn logic_inputs(contents: &Contents, inputs: &[Port], places: &[Place]) -> Vec<bool> {
+    let mut only: Vec<bool> = inputs.iter().map(|port| matches!(port.dtype, DType::Bits | DType::Bool)).collect();
+    for inst in contents.code() {
+        let rows = match inst {
+            Inst::Logic(inst) => Some(inst.x),
+            _ => None,
+        };
+        for operand in inst.reads() {
+            let bitc_format::Operand::Buffer(id) = operand else { continue };
+            let slot = contents.buffers().get(id.index()).map_or(usize::MAX, |b| b.slot.index());
+            if let Some(&Place::Input(i)) = places.get(slot)
+                && (rows != Some(operand) || inputs.get(i).is_none_or(|port| port.buffer != id))
+                && let Some(only) = only.get_mut(i)
+            {
+                *only = false;
+            }
+        }
+    }
+    only
 }
 
 /// The ports as the caller sees them; notes in `places` whose slot is whose.

@@ -116,18 +116,27 @@ impl<'p> Session<'p> {
         self.bind_symbols(inputs)?;
         let binding = self.find_binding()?;
         let Some(binding) = self.bindings.get(binding) else { return Err(RunError::ProgramChanged) };
-        for (port, array) in program.inputs().iter().zip(inputs) {
-            check_array(port, binding, array.dtype, array.shape, array.bytes.len())?;
+        for ((i, port), array) in program.inputs().iter().enumerate().zip(inputs) {
+            if array.words && !program.is_logic_input(i) {
+                return Err(RunError::Words { port: port.name.clone() });
+            }
+            check_array(port, binding, array.shape, array.len_bytes(), array.bytes.len())?;
         }
         for (port, array) in program.outputs().iter().zip(&*outputs) {
             check_type(port, array.dtype)?;
-            check_array(port, binding, array.dtype, array.shape, array.bytes.len())?;
+            check_array(port, binding, array.shape, view::len_bytes(array.dtype, array.shape), array.bytes.len())?;
         }
         for (slot, &len) in self.slots.iter_mut().zip(&binding.slot_lens) {
             slot.reserve(len)?;
         }
         self.scratch.reserve(binding.scratch_len)?;
-        for ((staged, port), array) in self.staged_inputs.iter_mut().zip(program.inputs()).zip(inputs) {
+        let staged_inputs = self.staged_inputs.iter_mut().zip(program.inputs()).zip(inputs);
+        for (i, ((staged, port), array)) in staged_inputs.enumerate() {
+            // A logic network takes bits in every form, and anything but 0 as 1.
+            if program.is_logic_input(i) {
+                staged.active = false;
+                continue;
+            }
             // The bytes of a caller's `bool` may be anything; the copy has 0 and 1 only.
             let array_type = if array.dtype == DType::Bool { DType::U8 } else { array.dtype };
             staged.prepare(port.dtype, array_type, array.bytes, binding.len(port.buffer))?;
@@ -208,7 +217,7 @@ impl<'p> Session<'p> {
         if let Some(known) = self.bindings.iter().position(|b| b.symbols == self.symbols) {
             return Ok(known);
         }
-        let binding = Binding::new(self.program, &self.symbols)?;
+        let binding = Binding::new(self.program, &self.symbols, self.kernels.threads())?;
         if self.bindings.len() < MAX_BINDINGS {
             self.bindings.push(binding);
             return Ok(self.bindings.len() - 1);
@@ -235,7 +244,13 @@ fn check_type(port: &Port, found: DType) -> Result<(), RunError> {
     Err(RunError::Type { port: port.name.clone(), accepts: port.accepts.iter().collect(), found })
 }
 
-fn check_array(port: &Port, binding: &Binding, dtype: DType, shape: &[usize], len: usize) -> Result<(), RunError> {
+fn check_array(
+    port: &Port,
+    binding: &Binding,
+    shape: &[usize],
+    expected_len: Option<usize>,
+    len: usize,
+) -> Result<(), RunError> {
     let expected = binding.shapes.get(port.buffer.index()).map(|s| &**s).unwrap_or_default();
     if expected.len() != shape.len() {
         let (expected, found) = (expected.len(), shape.len());
@@ -247,9 +262,8 @@ fn check_array(port: &Port, binding: &Binding, dtype: DType, shape: &[usize], le
             return Err(RunError::Shape { port: port.name.clone(), axis, expected, found });
         }
     }
-    let expected = view::len_bytes(dtype, shape);
-    if expected == Some(len) {
+    if expected_len == Some(len) {
         return Ok(());
     }
-    Err(RunError::Length { port: port.name.clone(), expected, found: len })
+    Err(RunError::Length { port: port.name.clone(), expected: expected_len, found: len })
 }

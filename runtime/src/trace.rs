@@ -46,7 +46,7 @@ pub(crate) fn show(
     let contents = frame.program.contents();
     let mut outputs = Vec::new();
     for id in inst.writes() {
-        outputs.push((id, View { dtype: frame.dtype(id), shape: frame.shape(id), bytes: frame.bytes(id)? }));
+        outputs.push((id, View::new(frame.dtype(id), frame.shape(id), frame.bytes(id)?)));
     }
     let accumulators = if trace.wants_accumulators() { exec::accumulators(frame, inst)? } else { None };
     let origins = contents.meta().and_then(|meta| meta.origins.get(frame.index));

@@ -27,7 +27,12 @@ pub struct View<'a> {
     pub shape: &'a [usize],
     /// The elements.
     pub bytes: &'a [u8],
+    /// Whether bits are packed across rows instead of along them.
+    pub(crate) words: bool,
 }
+
+/// Words per element of a row that are packed across rows: bits of 512 rows.
+pub(crate) const ROW_WORDS: usize = 8;
 
 /// An array to write.
 #[derive(Debug)]
@@ -43,12 +48,29 @@ pub struct ViewMut<'a> {
 impl<'a> View<'a> {
     /// An array of these elements.
     pub fn of<T: Element>(shape: &'a [usize], elements: &'a [T]) -> Self {
-        Self { dtype: T::DTYPE, shape, bytes: arena::bytes_of(elements) }
+        Self::new(T::DTYPE, shape, arena::bytes_of(elements))
     }
 
     /// An array of bytes that mean elements of that type.
     pub fn new(dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> Self {
-        Self { dtype, shape, bytes }
+        Self { dtype, shape, bytes, words: false }
+    }
+
+    /// Bits packed across rows, for logic networks: for each 512 rows and each element of a row eight words, row `r` in
+    /// bit `r % 64` of word `r / 64`. The last words may be filled with anything. Only an input that nothing but a logic
+    /// network reads takes them.
+    pub fn words(shape: &'a [usize], words: &'a [[u64; ROW_WORDS]]) -> Self {
+        Self { dtype: DType::Bits, shape, bytes: arena::bytes_of(words.as_flattened()), words: true }
+    }
+
+    /// The bytes that such an array has; `None` on overflow.
+    pub(crate) fn len_bytes(&self) -> Option<usize> {
+        if !self.words {
+            return len_bytes(self.dtype, self.shape);
+        }
+        let (last, outer) = self.shape.split_last()?;
+        let rows = outer.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        rows.div_ceil(64 * ROW_WORDS).checked_mul(*last)?.checked_mul(8 * ROW_WORDS)
     }
 
     /// The elements, where `T` is their type and their address is aligned for it.

@@ -5,8 +5,10 @@ use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 
 use bitc_format::inst::{
-    Activation, BitConv2d, BitLinear, Floor, Granularity, Map, MapOp, Quantize, QuantizeKind, Softmax, Step,
+    Activation, BitConv2d, BitLinear, Floor, Granularity, Logic, LogicHead, Map, MapOp, Quantize, QuantizeKind,
+    Softmax, Step,
 };
+use bitc_format::logic::Encoder;
 use bitc_format::{ArtifactWriter, DType, DTypeSet, Layout};
 use bitc_runtime::{Limits, Program, Session, View, ViewMut, kernels};
 
@@ -41,6 +43,26 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+/// x bool [N, 48] -> logic -> y f32 [N, 3].
+fn network() -> Program {
+    let mut e = Encoder::new(48, 52).unwrap();
+    e.gate(0xe8, [0, 20, 47], 48);
+    e.lut(0x1234_5678_9abc_def0, &[1, 2, 3, 4, 5, 48], 49).unwrap();
+    (0..3).for_each(|group| e.count(group, group == 1, &[48, 49, 0]));
+    let bytes = e.finish(&[0; 3], &[]).unwrap();
+    let mut w = ArtifactWriter::new();
+    let n = w.symbol("N");
+    let (n, inputs, groups) = (w.symbol_dim(n), w.fixed(48), w.fixed(3));
+    let (a, b) = (w.slot(), w.slot());
+    let (x, y) = (w.buffer(DType::Bool, &[n, inputs], 1, a), w.buffer(DType::F32, &[n, groups], 1, b));
+    w.input("x", x, DTypeSet::convertible_to(DType::Bool));
+    w.output("y", y, DTypeSet::of(&[DType::F32]));
+    let program = w.constant(DType::U8, Layout::Dense, &[bytes.len() as u64], &bytes).into();
+    let head = LogicHead::Scores;
+    w.push(Logic { y, x: x.into(), program, features: None, thresholds: None, head, tau: 1.0, beta: 0.0 });
+    Program::from_bytes(&w.finish().unwrap_or_else(|error| panic!("{error}")), &Limits::default()).unwrap()
+}
 
 /// x f32 [N, 2, 4, 4] -> bit_conv2d -> bits of a mask -> bit_linear -> softmax, with a converted bit port beside.
 fn program() -> Program {
@@ -140,5 +162,27 @@ fn a_repeated_run_allocates_nothing() {
         }
         assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0, "{}", kernels.name());
         assert!((y.iter().sum::<f32>() - 20.0).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn a_repeated_run_of_a_logic_network_allocates_nothing() {
+    let program = network();
+    for &kernels in kernels::available() {
+        let mut session = Session::with_kernels(&program, kernels);
+        let bytes = [1u8; 700 * 48];
+        let mut y = [0.0f32; 2100];
+        let mut run = |n: usize, dtype: DType| {
+            let (xs, ys) = ([n, 48], [n, 3]);
+            let len = if dtype == DType::Bits { n * 6 } else { n * 48 };
+            session.run(&[View::new(dtype, &xs, &bytes[..len])], &mut [ViewMut::of(&ys, &mut y[..n * 3])]).unwrap();
+        };
+        let cases = [(700, DType::Bool), (1, DType::U8), (513, DType::Bits)];
+        cases.into_iter().for_each(|(n, dtype)| run(n, dtype));
+        let before = ALLOCATIONS.with(Cell::get);
+        for _ in 0..3 {
+            cases.into_iter().for_each(|(n, dtype)| run(n, dtype));
+        }
+        assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0, "{}", kernels.name());
     }
 }

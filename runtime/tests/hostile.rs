@@ -2,9 +2,10 @@
 
 use bitc_format::inst::{
     Activation, ArgReduce, BitConv2d, BitLinear, Cast, Concat, Conv2d, Domain, Expand, Floor, Gather, Granularity,
-    LayerNorm, Map, MapOp, Matmul, Pad, PadMode, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm,
-    Slice, Softmax, Step, Transpose,
+    LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce,
+    ReduceOp, RmsNorm, Slice, Softmax, Step, Transpose,
 };
+use bitc_format::logic::Encoder;
 use bitc_format::{
     Artifact, ArtifactWriter, BufferId, ConstId, DType, DTypeSet, DimExpr, DimId, FormatError, Inst, Layer, Layout,
     Meta,
@@ -125,6 +126,48 @@ fn quantized() -> Vec<u8> {
     s.finish(y)
 }
 
+/// A network over bits that are packed, given as bytes, and compared.
+fn logic() -> Vec<u8> {
+    let mut encoder = Encoder::new(4, 7).unwrap();
+    encoder.gate(0xe8, [0, 1, 2], 4);
+    encoder.gate(0xff, [0; 3], 5);
+    encoder.lut(0x1234_5678_9abc_def0, &[0, 1, 2, 3, 4, 5], 6).unwrap();
+    let mut counting = encoder.clone();
+    let bits = encoder.finish(&[], &[6, 4, 0, 5]).unwrap();
+    counting.count(0, false, &[4, 6, 1]);
+    counting.count(1, true, &[6, 3]);
+    let counts = counting.finish(&[0, 2], &[]).unwrap();
+    let mut s = Sample::new();
+    let x = s.f32(&[0, 3]);
+    s.input("x", x, DType::F32);
+    let (middle, y) = (s.buffer(DType::Bits, &[0, 4], 1), s.f32(&[0, 2]));
+    let features = s.w.constant(DType::I32, Layout::Dense, &[4], View::of(&[4], &[2, 0, 0, 1]).bytes);
+    let thresholds = s.floats(&[4]);
+    let program = s.w.constant(DType::U8, Layout::Dense, &[bits.len() as u64], &bits);
+    s.w.push(Logic {
+        y: middle,
+        x: x.into(),
+        program: program.into(),
+        features: Some(features.into()),
+        thresholds: Some(thresholds.into()),
+        head: LogicHead::Bits,
+        tau: 1.0,
+        beta: 0.0,
+    });
+    let program = s.w.constant(DType::U8, Layout::Dense, &[counts.len() as u64], &counts);
+    s.w.push(Logic {
+        y,
+        x: middle.into(),
+        program: program.into(),
+        features: None,
+        thresholds: None,
+        head: LogicHead::Scores,
+        tau: 0.5,
+        beta: 1.0,
+    });
+    s.finish(y)
+}
+
 /// A chain through the float instructions.
 fn floats() -> Vec<u8> {
     let mut s = Sample::new();
@@ -223,7 +266,7 @@ fn moves() -> Vec<u8> {
 }
 
 fn samples() -> Vec<Vec<u8>> {
-    if cfg!(feature = "minimal") { vec![quantized()] } else { vec![quantized(), floats(), moves()] }
+    if cfg!(feature = "minimal") { vec![quantized(), logic()] } else { vec![quantized(), logic(), floats(), moves()] }
 }
 
 /// Loads the bytes and, if they are a program, runs it on one and on three samples.
@@ -294,7 +337,7 @@ fn the_samples_run() {
 #[test]
 fn every_instruction_is_in_a_sample() {
     let mut missing: Vec<&str> = Inst::TABLE.iter().map(|(_, name)| *name).collect();
-    for sample in [quantized(), floats(), moves()] {
+    for sample in [quantized(), logic(), floats(), moves()] {
         let artifact = Artifact::parse(&sample).unwrap();
         missing.retain(|name| artifact.contents().code().iter().all(|inst| inst.name() != *name));
     }

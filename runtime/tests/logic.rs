@@ -1,7 +1,7 @@
 //! Logic kernels of every instruction set against the reference of the format crate.
 
 use bitc_format::logic::{Encoder, Program, canonical_gate};
-use bitc_runtime::kernels::{self, Cut, LogicInput, LogicOutput, logic_scratch_words};
+use bitc_runtime::kernels::{self, LogicInput, LogicOutput, logic_scratch_words};
 
 /// SplitMix64.
 struct Random(u64);
@@ -104,9 +104,8 @@ fn check(n_inputs: u32, n_groups: u16, base: u32, row_counts: &[usize]) {
         .collect();
     // Two inputs share a feature, in features of falling order.
     let n_features = n_inputs.div_ceil(2) as usize;
-    let cuts: Vec<Cut> = (0..n_inputs)
-        .map(|i| Cut { feature: (n_inputs - 1 - i) / 2, threshold: if i % 2 == 0 { 0.25 } else { -1.5 } })
-        .collect();
+    let features: Vec<i32> = (0..n_inputs).map(|i| ((n_inputs - 1 - i) / 2) as i32).collect();
+    let thresholds: Vec<f32> = (0..n_inputs).map(|i| if i % 2 == 0 { 0.25 } else { -1.5 }).collect();
 
     for isa in kernels::available() {
         for &n in row_counts {
@@ -140,12 +139,15 @@ fn check(n_inputs: u32, n_groups: u16, base: u32, row_counts: &[usize]) {
             .map(|i| if i % 97 == 5 { f32::NAN } else { [-1.5f32, -2.0, 0.25, 0.3, -0.0, 7.0][random.below(6)] })
             .collect();
         let float_rows: Vec<Vec<bool>> = (0..n)
-            .map(|r| cuts.iter().map(|cut| x[r * n_features + cut.feature as usize] > cut.threshold).collect())
+            .map(|r| {
+                let row = &x[r * n_features..][..n_features];
+                features.iter().zip(&thresholds).map(|(&feature, &t)| row[feature as usize] > t).collect()
+            })
             .collect();
         let want: Vec<f32> = expected(&program, &float_rows).1.iter().map(|&c| (c as f32 + beta) / tau).collect();
         let mut scratch = vec![7; logic_scratch_words(&program).unwrap()];
         let mut y = vec![f32::NAN; n * n_groups];
-        let input = LogicInput::Floats { x: &x, n_features, cuts: &cuts };
+        let input = LogicInput::Floats { x: &x, n_features, features: &features, thresholds: &thresholds };
         isa.logic(&program, input, LogicOutput::Scores { y: &mut y, tau, beta }, n, &mut scratch);
         assert_eq!(y, want, "floats, {}", isa.name());
     }

@@ -4,6 +4,7 @@
 //! symbol, and when inputs are bound, with all of them. A size that is unknown agrees with every other.
 
 use crate::cursor::to_u64;
+use crate::logic::Program;
 use crate::{BufferId, Const, ConstId, Contents, DType, DimId, Fault, Layout, MAX_RANK};
 
 /// What an instruction reads: a buffer or a constant.
@@ -238,6 +239,18 @@ impl<'a> Cx<'a> {
     /// The type of an optional operand.
     pub fn optional(&self, name: &'static str, operand: Option<impl Into<Operand>>) -> Result<Option<Ty>, Fault> {
         operand.map(|o| self.ty(name, o)).transpose()
+    }
+
+    /// The logic program that a constant holds.
+    pub fn network(&self, operand: Operand) -> Option<&'a Program> {
+        let Operand::Const(id) = operand else { return None };
+        self.contents.networks.program(id)
+    }
+
+    /// How many features a constant's list of them needs: one more than the largest.
+    pub fn features(&self, operand: Operand) -> Option<u32> {
+        let Operand::Const(id) = operand else { return None };
+        self.contents.networks.features(id)
     }
 
     /// The value of a dimension that is an attribute.

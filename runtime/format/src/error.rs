@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::logic::LogicError;
 use crate::{DType, Layout};
 
 /// Why bytes are no artifact, and at which byte.
@@ -174,6 +175,13 @@ pub enum ErrorKind {
         /// Which part of the contract.
         fault: Fault,
     },
+    /// A constant that is no logic program.
+    Logic {
+        /// The index of the constant.
+        constant: u32,
+        /// What is wrong with it.
+        error: LogicError,
+    },
     /// A dimension or the size of a buffer is negative or overflows.
     Size {
         /// The buffer or dimension.
@@ -305,6 +313,7 @@ impl fmt::Display for ErrorKind {
             Self::OutputNotWritten { output } => write!(f, "output {output} is never written"),
             Self::Alias { buffer } => write!(f, "buffer {buffer} differs in size or type from what its slot holds"),
             Self::Contract { index, inst, fault } => write!(f, "instruction {index} (`{inst}`): {fault}"),
+            Self::Logic { constant, error } => write!(f, "constant {constant}: {error}"),
             Self::Size { what, index } => write!(f, "the size of {what} {index} is negative or overflows"),
         }
     }

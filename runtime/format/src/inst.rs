@@ -18,6 +18,7 @@ mod dense;
 mod elementwise;
 mod fields;
 mod index;
+mod logic;
 mod moves;
 mod norm;
 mod quantized;
@@ -26,6 +27,7 @@ mod reduce;
 pub use dense::{Activation, Conv2d, Matmul, Pool2d, PoolKind};
 pub use elementwise::{Cast, Domain, MAX_REGISTERS, Map, MapOp, Step};
 pub use index::{ArgReduce, Gather};
+pub use logic::{Logic, LogicHead};
 pub use moves::{Concat, Expand, Pad, PadMode, Slice, Transpose};
 pub use norm::{LayerNorm, RmsNorm, Softmax};
 pub use quantized::{BitConv2d, BitLinear, Floor, Granularity, Quantize, QuantizeKind};
@@ -213,7 +215,8 @@ insts! {
     0x0400 "quantize" Quantize,
     0x0410 "bit_linear" BitLinear,
     0x0420 "bit_conv2d" BitConv2d,
-    // Logic networks take 0x0500.
+    // Logic networks.
+    0x0500 "logic" Logic,
     // Access by index.
     0x0600 "gather" Gather,
 }

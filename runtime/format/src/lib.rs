@@ -43,6 +43,7 @@ pub mod inst;
 pub mod layout;
 pub mod logic;
 mod meta;
+mod networks;
 mod ports;
 mod read;
 #[cfg(test)]

@@ -10,10 +10,11 @@
 //! | count | sources | adds each source, or its complement, to a counter per sample and group |
 //!
 //! After the last run the answer is either bits (`outputs` names their slots) or a count per group: what was counted,
-//! plus the group's `offset`, for constant outputs need no slot.
+//! plus the group's `offset`, for constant outputs need no slot. Each group stands for as many bits as the group size says,
+//! of which those not counted are 0, so a program is a network of its own: it has groups times size outputs.
 //!
 //! As bytes, all numbers little-endian: the header of eight `u32` {version 1, flags (1: wide), n_inputs, n_slots,
-//! n_groups, n_outputs, number of code words, 0}, then the offsets of the groups, then the slots of the outputs, each
+//! n_groups, n_outputs, number of code words, group size}, then the offsets of the groups, then the slots of the outputs, each
 //! a `u32`, zeros up to a multiple of 8, then the code in words of 64 bits. A run is a header word {kind `u16`, group
 //! `u16`, number of records `u32`} and its records. Narrow records hold slots as `u16`, four to a word, lowest first;
 //! wide ones, needed above 65,536 slots, as `u32`, two to a word:
@@ -62,6 +63,8 @@ pub struct Program {
     wide: bool,
     /// The largest number of sources any group counts.
     max_counted: u32,
+    /// The bits that a group stands for.
+    group_size: u32,
     offsets: Box<[u32]>,
     outputs: Box<[u32]>,
     code: Box<[u64]>,
@@ -116,6 +119,32 @@ impl Program {
     /// The number of groups counted in; 0 when the answer is bits.
     pub fn n_groups(&self) -> usize {
         self.offsets.len()
+    }
+
+    /// The bits that each group stands for: those counted, those that are always 1, and others that are always 0.
+    pub fn group_size(&self) -> u32 {
+        self.group_size
+    }
+
+    /// The slots of the sources that a count run names.
+    pub fn sources_of<'w>(&self, sources: &'w [u64], n: u32) -> impl Iterator<Item = u32> + use<'w> {
+        self.slots_of(sources).take(index(n))
+    }
+
+    /// The sources and the destination of the records of a run, with the table where a record has its own.
+    pub fn records_of<'w>(&self, run: Run<'w>) -> impl Iterator<Item = (u64, [u32; 7])> + use<'w> {
+        let wide = self.wide;
+        let (n, words, records, table) = match run {
+            Run::Gates { table, records } => (4, if wide { 2 } else { 1 }, records, Some(u64::from(table))),
+            Run::Luts { records, .. } => (7, lut_words(wide), records, None),
+            Run::Count { .. } => (0, 1, &[][..], None),
+        };
+        records.chunks_exact(words).map(move |record| {
+            let own = record.last().copied().unwrap_or(0);
+            let mut slots = [0; 7];
+            slots.iter_mut().zip(slots_in(record, wide).take(n)).for_each(|(to, slot)| *to = slot);
+            (table.unwrap_or(own), slots)
+        })
     }
 
     /// What each group counts before anything is counted.
@@ -192,6 +221,16 @@ pub fn quarters(word: u64) -> [u16; 4] {
 pub fn halves(word: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
     [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes)
+}
+
+/// The slots packed in words of a record.
+fn slots_in(words: &[u64], wide: bool) -> impl Iterator<Item = u32> + use<'_> {
+    words.iter().flat_map(move |&word| {
+        let [low, high] = halves(word);
+        let narrow = quarters(word).map(u32::from);
+        let slots = if wide { [low, high, 0, 0] } else { narrow };
+        slots.into_iter().take(if wide { 2 } else { 4 })
+    })
 }
 
 /// A `u32` as an index. Where `usize` is narrower the clamped index is out of every range.

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::cursor::{Cursor, to_u64, to_usize};
+use crate::logic::Program;
+use crate::networks::Networks;
 use crate::{
-    ALIGN, Buffer, Const, Dims, ErrorKind, FormatError, Inst, Meta, Port, VERSION, buffers, consts, crc, ports,
+    ALIGN, Buffer, Const, ConstId, Dims, ErrorKind, FormatError, Inst, Meta, Port, VERSION, buffers, consts, crc, ports,
 };
 
 /// The first four bytes.
@@ -68,6 +70,7 @@ pub struct Contents {
     data: Range<usize>,
     ir: Option<Range<usize>>,
     sections: Vec<(&'static str, Range<usize>)>,
+    pub(crate) networks: Networks,
 }
 
 impl<'a> Artifact<'a> {
@@ -130,8 +133,25 @@ impl<'a> Artifact<'a> {
         }
         let ir = section(kind::IR).map(|s| s.range.clone());
         let sections = table.iter().map(|s| (section_name(s.kind), s.range.clone())).collect();
-        let contents =
-            Contents { dims, inputs, outputs, n_slots, buffers, consts, code, code_offsets, meta, data, ir, sections };
+        let networks = Networks::read(&code, &consts, |c| {
+            let start = data.start.saturating_add(to_usize(c.offset));
+            (bytes.get(start..start.saturating_add(to_usize(c.len_bytes))).unwrap_or_default(), start)
+        })?;
+        let contents = Contents {
+            dims,
+            inputs,
+            outputs,
+            n_slots,
+            buffers,
+            consts,
+            code,
+            code_offsets,
+            meta,
+            data,
+            ir,
+            sections,
+            networks,
+        };
         let values = contents.dims.evaluate(&[])?;
         contents.check(&values)?;
         Ok(Self { bytes, contents })
@@ -213,6 +233,11 @@ impl Contents {
     pub fn const_range(&self, constant: &Const) -> Range<usize> {
         let start = self.data.start.saturating_add(to_usize(constant.offset));
         start..start.saturating_add(to_usize(constant.len_bytes))
+    }
+
+    /// The logic program that a constant holds, if an instruction runs it.
+    pub fn network(&self, id: ConstId) -> Option<&Program> {
+        self.networks.program(id)
     }
 
     /// Name and place of every section, in the order of the file; skipped ones are `unknown`.

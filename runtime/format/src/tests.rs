@@ -6,8 +6,8 @@ use alloc::{format, vec};
 
 use crate::inst::{
     Activation, ArgReduce, BitConv2d, BitLinear, Cast, Concat, Conv2d, Domain, Expand, Floor, Gather, Granularity,
-    LayerNorm, Map, MapOp, Matmul, Pad, PadMode, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm,
-    Slice, Softmax, Step, Transpose,
+    LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce,
+    ReduceOp, RmsNorm, Slice, Softmax, Step, Transpose,
 };
 use crate::read::kind;
 use crate::write::assemble;
@@ -560,6 +560,17 @@ fn every_instruction() -> Vec<Inst> {
             pads: [5, 6, 7, 8],
             dilations: [9, 10],
             activation: Activation::Sigmoid,
+        }
+        .into(),
+        Logic {
+            y,
+            x: x.into(),
+            program: c.into(),
+            features: Some(ConstId(8).into()),
+            thresholds: None,
+            head: LogicHead::Argmax,
+            tau: 2.5,
+            beta: -1.0,
         }
         .into(),
         Gather { y, x: x.into(), indices: c.into(), axis: 3 }.into(),

@@ -12,15 +12,6 @@ use bitc_format::logic::Program;
 
 use crate::isa::bits::{Bits, FEW, MANY, PACKED_TOGETHER, Samples};
 
-/// A threshold on one feature: the input bit is `x[feature] > threshold`, false for NaN.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Cut {
-    /// Which feature.
-    pub feature: u32,
-    /// The largest value that gives 0.
-    pub threshold: f32,
-}
-
 /// Rows for a logic program.
 #[derive(Clone, Copy, Debug)]
 pub enum LogicInput<'a> {
@@ -30,14 +21,16 @@ pub enum LogicInput<'a> {
     Bits(&'a [u8]),
     /// Already packed: for each 512 rows and each input 512 bits, row `r` in bit `r % 64` of word `r / 64`.
     Packed(&'a [[u64; MANY]]),
-    /// Floats, row after row, and for each input where its feature is cut.
+    /// Floats, row after row. Input `i` is `x[features[i]] > thresholds[i]`, false for NaN.
     Floats {
         /// The values.
         x: &'a [f32],
         /// Values per row.
         n_features: usize,
-        /// One per input of the program.
-        cuts: &'a [Cut],
+        /// For each input of the program which feature it compares.
+        features: &'a [i32],
+        /// For each input of the program the largest value that gives 0.
+        thresholds: &'a [f32],
     },
 }
 
@@ -67,6 +60,52 @@ pub enum LogicOutput<'a> {
         beta: f32,
     },
 }
+
+impl<'a> LogicInput<'a> {
+    /// The rows from `first` on, which is the first of a block.
+    #[cfg(feature = "threads")]
+    pub(super) fn skip_rows(self, program: &Program, first: usize) -> Self {
+        let n_inputs = program.n_inputs();
+        match self {
+            LogicInput::Bytes(x) => LogicInput::Bytes(&x[first * n_inputs..]),
+            LogicInput::Bits(x) => LogicInput::Bits(&x[first * n_inputs.div_ceil(8)..]),
+            LogicInput::Packed(x) => LogicInput::Packed(&x[first / BLOCK_ROWS * n_inputs..]),
+            LogicInput::Floats { x, n_features, features, thresholds } => {
+                LogicInput::Floats { x: &x[first * n_features..], n_features, features, thresholds }
+            }
+        }
+    }
+}
+
+impl<'a> LogicOutput<'a> {
+    /// The places of the first `n` rows, and those of the others.
+    #[cfg(feature = "threads")]
+    pub(super) fn split_at_row(self, program: &Program, n: usize) -> (Self, Self) {
+        let (n_outputs, n_groups) = (program.outputs().len(), program.n_groups());
+        match self {
+            LogicOutput::Bytes(y) => {
+                let (a, b) = y.split_at_mut(n * n_outputs);
+                (LogicOutput::Bytes(a), LogicOutput::Bytes(b))
+            }
+            LogicOutput::Bits(y) => {
+                let (a, b) = y.split_at_mut(n * n_outputs.div_ceil(8));
+                (LogicOutput::Bits(a), LogicOutput::Bits(b))
+            }
+            LogicOutput::Scores { y, tau, beta } => {
+                let (a, b) = y.split_at_mut(n * n_groups);
+                (LogicOutput::Scores { y: a, tau, beta }, LogicOutput::Scores { y: b, tau, beta })
+            }
+            LogicOutput::Argmax { y, tau, beta } => {
+                let (a, b) = y.split_at_mut(n);
+                (LogicOutput::Argmax { y: a, tau, beta }, LogicOutput::Argmax { y: b, tau, beta })
+            }
+        }
+    }
+}
+
+/// Rows of a whole block.
+#[cfg(feature = "threads")]
+pub(super) const BLOCK_ROWS: usize = 64 * MANY;
 
 /// The planes a group counts in: at least as many as the counting kernel keeps in registers.
 fn n_planes(program: &Program) -> usize {

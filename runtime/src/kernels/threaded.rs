@@ -9,7 +9,8 @@ use bitc_format::Layout;
 use bitc_format::inst::Step;
 use bitc_format::logic::Program;
 
-use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe};
+use super::logic::BLOCK_ROWS;
+use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
 #[cfg(not(feature = "minimal"))]
 use super::{Norm, Planes, Product};
 use super::{QuantizeRule, Quantized, Sharing, Tile};
@@ -35,6 +36,9 @@ struct Part<'a, T> {
     rows: usize,
     out: &'a mut [T],
 }
+
+/// Rows for a logic program, where the answers go, how many there are, and scratch.
+type Rows<'a> = (LogicInput<'a>, LogicOutput<'a>, usize, &'a mut [u64]);
 
 impl Threaded {
     /// Calls `work` with the parts of a product, on all threads.
@@ -106,6 +110,10 @@ impl Kernels for Threaded {
         self.kernels.name()
     }
 
+    fn threads(&self) -> usize {
+        self.pool.threads().min(PARTS)
+    }
+
     fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>) {
         let Quantized { q, pitch, scale, sums } = out;
         let (parts, rows) = (self.pool.threads().min(PARTS), scale.len());
@@ -166,7 +174,28 @@ impl Kernels for Threaded {
         n_rows: usize,
         scratch: &mut [u64],
     ) {
-        self.kernels.logic(program, input, output, n_rows, scratch);
+        let blocks = n_rows.div_ceil(BLOCK_ROWS);
+        let words = scratch.len() / self.threads() / 8 * 8;
+        // As many parts as there are whole blocks, each with scratch of its own.
+        let parts = self.threads().min(blocks);
+        if parts < 2 || logic_scratch_words(program).is_none_or(|needed| words < needed) {
+            return self.kernels.logic(program, input, output, n_rows, scratch);
+        }
+        let mut rest = Some((output, scratch));
+        let mut items: [Option<Rows<'_>>; PARTS] = std::array::from_fn(|part| {
+            let (first, end) = (blocks * part / parts * BLOCK_ROWS, blocks * (part + 1) / parts * BLOCK_ROWS);
+            let (output, scratch) = rest.take().filter(|_| part < parts)?;
+            let (scratch, next_scratch) = scratch.split_at_mut(words);
+            let n = end.min(n_rows) - first;
+            let (output, next) = output.split_at_row(program, n);
+            rest = Some((next, next_scratch));
+            Some((input.skip_rows(program, first), output, n, scratch))
+        });
+        self.pool.each(&mut items[..parts], |item| {
+            if let Some((input, output, n, scratch)) = item.take() {
+                self.kernels.logic(program, input, output, n, scratch);
+            }
+        });
     }
 }
 

@@ -6,6 +6,7 @@ mod elementwise;
 mod harness;
 #[cfg(not(feature = "minimal"))]
 mod index;
+mod logic;
 #[cfg(not(feature = "minimal"))]
 mod moves;
 mod quantized;

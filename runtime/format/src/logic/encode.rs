@@ -53,6 +53,9 @@ pub struct Encoder {
     open: Option<Open>,
     /// Sources of an open count run.
     sources: Vec<u32>,
+    group_size: Option<u32>,
+    /// For each group that was counted in the number of sources.
+    counted: Vec<u32>,
 }
 
 /// The run that is being written.
@@ -74,7 +77,16 @@ impl Encoder {
             return Err(EncodeError::TooMany { what: "slots", found: n_slots.into(), max: MAX_SLOTS.into() });
         }
         let wide = n_slots > NARROW_SLOTS;
-        Ok(Self { n_inputs, n_slots, wide, code: Vec::new(), open: None, sources: Vec::new() })
+        Ok(Self {
+            n_inputs,
+            n_slots,
+            wide,
+            code: Vec::new(),
+            open: None,
+            sources: Vec::new(),
+            group_size: None,
+            counted: Vec::new(),
+        })
     }
 
     /// A table of three inputs: bit `a + 2b + 4c` of `table` goes to `to`. Inputs that are not read may name any slot.
@@ -121,8 +133,20 @@ impl Encoder {
         Ok(())
     }
 
+    /// Says how many bits each group stands for; without, as many as the largest group counts.
+    pub fn set_group_size(&mut self, size: u32) {
+        self.group_size = Some(size);
+    }
+
     /// Counts the sources, or their complements, in a group.
     pub fn count(&mut self, group: u16, negated: bool, sources: &[u32]) {
+        let index = usize::from(group);
+        if self.counted.len() <= index {
+            self.counted.resize(index.saturating_add(1), 0);
+        }
+        if let Some(counted) = self.counted.get_mut(index) {
+            *counted = counted.saturating_add(u32::try_from(sources.len()).unwrap_or(u32::MAX));
+        }
         for &source in sources {
             self.record(if negated { KIND_COUNT_NOT } else { KIND_COUNT }, group);
             self.sources.push(source);
@@ -144,7 +168,10 @@ impl Encoder {
         let n_outputs = u32::try_from(outputs.len()).map_err(|_| too_many("outputs", outputs.len(), u32::MAX))?;
         let n_words = u32::try_from(self.code.len()).map_err(|_| too_many("code words", self.code.len(), u32::MAX))?;
         let flags = if self.wide { FLAG_WIDE } else { 0 };
-        let header = [VERSION, flags, self.n_inputs, self.n_slots, n_groups, n_outputs, n_words, 0];
+        let counted = self.counted.iter().copied().chain(core::iter::repeat(0));
+        let largest = offsets.iter().zip(counted).map(|(&offset, n)| offset.saturating_add(n)).max().unwrap_or(0);
+        let group_size = self.group_size.unwrap_or(largest);
+        let header = [VERSION, flags, self.n_inputs, self.n_slots, n_groups, n_outputs, n_words, group_size];
         let mut bytes = Vec::new();
         for word in header.iter().chain(offsets).chain(outputs) {
             bytes.extend_from_slice(&word.to_le_bytes());

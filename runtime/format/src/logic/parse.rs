@@ -1,7 +1,7 @@
 //! Reading logic programs, and refusing those that name what is not there.
 
 use super::{FLAG_WIDE, MAX_COUNT, MAX_GROUPS, MAX_SLOTS, NARROW_SLOTS, Program, Run, VERSION};
-use super::{canonical_gate, halves, index, lut_words, quarters, reads};
+use super::{canonical_gate, index, lut_words, reads, slots_in};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use alloc::{collections::TryReserveError, vec};
@@ -53,7 +53,7 @@ pub enum LogicError {
         /// The number of groups.
         n_groups: u32,
     },
-    /// A group counts further than `MAX_COUNT`.
+    /// A group counts further than its size.
     Count {
         /// The group.
         group: u32,
@@ -78,7 +78,7 @@ impl fmt::Display for LogicError {
                 write!(f, "logic program: slot {slot} of {n_slots} does not exist or is read before it is written")
             }
             LogicError::Group { group, n_groups } => write!(f, "logic program: group {group} of {n_groups}"),
-            LogicError::Count { group } => write!(f, "logic program: group {group} counts above {MAX_COUNT}"),
+            LogicError::Count { group } => write!(f, "logic program: group {group} counts further than its size"),
             LogicError::Memory => write!(f, "logic program: out of memory"),
         }
     }
@@ -103,14 +103,15 @@ impl Program {
         let mut fields = words(header);
         let mut field = || fields.next().unwrap_or(0);
         let (version, flags, n_inputs, n_slots) = (field(), field(), field(), field());
-        let (n_groups, n_outputs, n_words, zero) = (field(), field(), field(), field());
+        let (n_groups, n_outputs, n_words, group_size) = (field(), field(), field(), field());
         expect(version == VERSION, "version", version, VERSION)?;
         expect(flags <= FLAG_WIDE, "flags", flags, FLAG_WIDE)?;
         let wide = flags == FLAG_WIDE;
         expect(n_slots <= if wide { MAX_SLOTS } else { NARROW_SLOTS }, "number of slots", n_slots, MAX_SLOTS)?;
         expect(n_inputs <= n_slots, "number of inputs", n_inputs, n_slots)?;
         expect(n_groups <= MAX_GROUPS, "number of groups", n_groups, MAX_GROUPS)?;
-        expect(zero == 0, "reserved field", zero, 0)?;
+        let max_size = if n_groups == 0 { 0 } else { MAX_COUNT };
+        expect(group_size <= max_size, "group size", group_size, max_size)?;
 
         let table_bytes = (u64::from(n_groups).saturating_add(u64::from(n_outputs))).saturating_mul(4);
         let padded = table_bytes.next_multiple_of(8);
@@ -131,6 +132,7 @@ impl Program {
             n_slots,
             wide,
             max_counted: 0,
+            group_size,
             offsets: collect(words(offsets))?,
             outputs: collect(words(outputs))?,
             code: collect(code.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().unwrap_or_default())))?,
@@ -160,7 +162,7 @@ impl Program {
             written.read(slot)?;
         }
         for ((&offset, &n), group) in self.offsets.iter().zip(&counted).zip(0u32..) {
-            if offset.saturating_add(n) > MAX_COUNT {
+            if offset.saturating_add(n) > self.group_size {
                 return Err(LogicError::Count { group });
             }
         }
@@ -220,13 +222,7 @@ impl Program {
 
     /// The slots packed in words of a record.
     pub(super) fn slots_of<'w>(&self, words: &'w [u64]) -> impl Iterator<Item = u32> + use<'w> {
-        let wide = self.wide;
-        words.iter().flat_map(move |&word| {
-            let [low, high] = halves(word);
-            let narrow = quarters(word).map(u32::from);
-            let slots = if wide { [low, high, 0, 0] } else { narrow };
-            slots.into_iter().take(if wide { 2 } else { 4 })
-        })
+        slots_in(words, self.wide)
     }
 }
 

@@ -126,7 +126,8 @@ mod tests {
         check(4, 2, LogicError::Header { field: "flags", found: 2, limit: 1 });
         check(8, 9, LogicError::Header { field: "number of inputs", found: 9, limit: 8 });
         check(12, 7, LogicError::Slot { slot: 7, n_slots: 7 });
-        check(28, 1, LogicError::Header { field: "reserved field", found: 1, limit: 0 });
+        check(31, 1, LogicError::Header { field: "group size", found: 1 << 24 | 11, limit: super::super::MAX_COUNT });
+        check(28, 10, LogicError::Count { group: 1 });
         check(32 + 7, 1, LogicError::Count { group: 1 });
         check(32 + 8, 8, LogicError::Slot { slot: 8, n_slots: 8 });
         // The code begins after two offsets and two outputs: a header word, then one record.

@@ -2,7 +2,7 @@
 
 use bitc_format::logic::Program;
 
-use super::{Cut, LogicInput};
+use super::LogicInput;
 use crate::isa::bits::{Bits, MANY};
 
 /// Panics where an input is too short: a mistake of the caller.
@@ -14,10 +14,10 @@ pub(super) fn check(program: &Program, input: LogicInput<'_>, n_rows: usize) {
         LogicInput::Packed(x) => {
             assert!(x.len() / n_inputs.max(1) >= n_rows.div_ceil(64 * MANY), "words of the rows");
         }
-        LogicInput::Floats { x, n_features, cuts } => {
+        LogicInput::Floats { x, n_features, features, thresholds } => {
             assert!(x.len() / n_features.max(1) >= n_rows, "values of the rows");
-            assert_eq!(cuts.len(), n_inputs, "one cut per input");
-            assert!(cuts.iter().all(|cut| (cut.feature as usize) < n_features), "features of the cuts");
+            assert_eq!(features.len(), n_inputs, "one feature per input");
+            assert_eq!(thresholds.len(), n_inputs, "one threshold per input");
         }
     }
 }
@@ -42,8 +42,8 @@ pub(super) fn pack<I: Bits<N>, const N: usize>(
                 slot.copy_from_slice(&words[..N]);
             }
         }
-        LogicInput::Floats { x, n_features, cuts } => {
-            compare_rows(isa, &x[first * n_features..], n_features, cuts, n, slots);
+        LogicInput::Floats { x, n_features, features, thresholds } => {
+            compare_rows(isa, &x[first * n_features..], n_features, features.iter().zip(thresholds), n, slots);
         }
     }
 }
@@ -86,25 +86,25 @@ fn transpose(block: &mut [u64; 64]) {
 
 /// Gathers a feature of all rows once for the cuts that follow each other on it.
 #[inline(always)]
-fn compare_rows<I: Bits<N>, const N: usize>(
+fn compare_rows<'a, I: Bits<N>, const N: usize>(
     isa: I,
     x: &[f32],
     n_features: usize,
-    cuts: &[Cut],
+    cuts: impl Iterator<Item = (&'a i32, &'a f32)>,
     n: usize,
     slots: &mut [[u64; N]],
 ) {
     let mut column = [0f32; 64 * MANY];
     let column = &mut column[..n];
     let mut gathered = None;
-    for (slot, cut) in slots.iter_mut().zip(cuts) {
-        if gathered != Some(cut.feature) {
-            gathered = Some(cut.feature);
-            let feature = cut.feature as usize;
+    for (slot, (&feature, &threshold)) in slots.iter_mut().zip(cuts) {
+        if gathered != Some(feature) {
+            gathered = Some(feature);
+            let feature = feature as usize;
             for (value, row) in column.iter_mut().zip(x.chunks_exact(n_features)) {
                 *value = row[feature];
             }
         }
-        isa.compare(column, cut.threshold, slot);
+        isa.compare(column, threshold, slot);
     }
 }
