@@ -1,16 +1,22 @@
 //! `optimize-logic`: fewer gates for the same function, each step checked.
 //!
 //! `logic_net(bits) == logic_net'(bits)`: constants, wires, inverters, duplicates and unread inputs go, wide tables are
-//! split into gates of three inputs, and gates are merged by cuts (`logic.rs`). Where the bits come from thermometers
-//! with equal thresholds, equal bits are one.
+//! split into gates of three inputs, and gates are merged by cuts (`logic.rs`). Where a thermometer makes the bits, equal
+//! thresholds of a feature give one bit, and comparisons that the network no longer reads go as well.
+//!
+//! Parameters: `check_samples`, the random samples that each step is checked on; `input_min` and `input_max`, what all
+//! features are known to be within, so that thresholds outside give constant bits. Values outside give other results.
 
-use std::collections::HashMap;
+mod comparisons;
+
 use std::sync::Arc;
 
+use bitc_ir::netlist::Netlist;
 use bitc_ir::ops::{LogicNet, Thermometer};
 use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Origin, ValueId};
 
-use crate::logic::{self, InputFact, Step};
+use self::comparisons::{Comparisons, Domain};
+use crate::logic::{self, Step};
 use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 
 /// See the module.
@@ -18,6 +24,7 @@ use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 pub struct OptimizeLogic {
     /// Random samples that every step is checked on.
     check_samples: u64,
+    domain: Domain,
 }
 
 impl OptimizeLogic {
@@ -28,7 +35,13 @@ impl OptimizeLogic {
         let samples = params.int("check_samples")?.unwrap_or(4096);
         let check_samples =
             u64::try_from(samples).map_err(|_| params.invalid("check_samples", "not negative", samples))?;
-        Ok(Self { check_samples })
+        let domain = Domain { min: params.float("input_min")?, max: params.float("input_max")? };
+        for (name, bound) in [("input_min", domain.min), ("input_max", domain.max)] {
+            if let Some(bound) = bound.filter(|b| !b.is_finite()) {
+                return Err(params.invalid(name, "finite", bound));
+            }
+        }
+        Ok(Self { check_samples, domain })
     }
 }
 
@@ -38,7 +51,7 @@ impl Pass for OptimizeLogic {
     }
 
     fn values(&self) -> Values {
-        Values::Exact
+        if self.domain.is_known() { Values::Free } else { Values::Exact }
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
@@ -48,7 +61,8 @@ impl Pass for OptimizeLogic {
         for node in nets {
             let Op::LogicNet(op) = &graph.node(node).op else { continue };
             let bits = graph.input(node, 0);
-            let inputs = bits.map(|v| facts(graph, v)).unwrap_or_default();
+            let comparisons = bits.and_then(|v| Comparisons::of(graph, v));
+            let inputs = comparisons.as_ref().map(|c| c.facts(self.domain)).unwrap_or_default();
             let options = logic::Options { inputs, check_samples: self.check_samples, ..logic::Options::default() };
             let origin = graph.node(node).origin.clone();
             let input = |message: String| PassError::Input { message, origin: Origin::default() };
@@ -61,6 +75,10 @@ impl Pass for OptimizeLogic {
             }
             let old = graph.node(node).outputs[0];
             let retyped = |error| PassError::Retyped { pass: Self::NAME, rule: "optimize", error };
+            let (net, bits) = match &comparisons {
+                Some(comparisons) => read_bits(graph, comparisons, net, bits)?,
+                None => (net, bits),
+            };
             let new = graph.add_node("", LogicNet { net: Arc::new(net) }, &[bits]).map_err(retyped)?;
             graph.replace_uses(old, new).map_err(retyped)?;
             graph.take_name(old, new);
@@ -92,31 +110,24 @@ fn describe(step: &Step) -> String {
     )
 }
 
-/// What a thermometer in front of a network says about its input bits: equal thresholds of a feature give equal bits,
-/// and nothing is above a threshold that is infinite or no number.
-fn facts(graph: &Graph, bits: ValueId) -> Vec<InputFact> {
-    let Some((node, Thermometer)) = graph.producer::<Thermometer>(bits) else { return Vec::new() };
-    let thresholds = graph.input(node, 1).and_then(|v| graph.constant(v));
-    let Some((values, per_feature)) = thresholds.and_then(|t| Some((t.to_vec::<f32>()?, t.dims()[1]))) else {
-        return Vec::new();
-    };
-    let mut facts = Vec::with_capacity(values.len());
-    let mut first: HashMap<u32, u32> = HashMap::new();
-    for (i, &threshold) in values.iter().enumerate() {
-        if per_feature > 0 && i % per_feature == 0 {
-            first.clear();
-        }
-        let never = threshold.is_nan() || threshold == f32::INFINITY;
-        // Adding zero makes the two zeros one.
-        let key = (threshold + 0.0).to_bits();
-        facts.push(match first.get(&key) {
-            _ if never => InputFact::Constant(false),
-            Some(&same) => InputFact::SameAs(same),
-            None => {
-                first.insert(key, i as u32);
-                InputFact::Free
-            }
-        });
+/// The network over the comparisons that it reads, and the bits that those give.
+fn read_bits(
+    graph: &mut Graph,
+    comparisons: &Comparisons,
+    net: Netlist,
+    bits: Option<ValueId>,
+) -> Result<(Netlist, Option<ValueId>), PassError> {
+    let Some(pruned) = comparisons.without_unread(&net) else { return Ok((net, bits)) };
+    let input = |message: String| PassError::Input { message, origin: Origin::default() };
+    let (thresholds, features, net) = pruned.map_err(|e| input(e.to_string()))?;
+    let old = bits.and_then(|v| graph.producer_id(v));
+    let origin = old.map(|node| graph.node(node).origin.clone()).unwrap_or_default();
+    let thresholds = graph.add_const("", thresholds);
+    let features = graph.add_const("", features);
+    let inputs = [Some(comparisons.x), Some(thresholds), Some(features)];
+    let bits = graph.add_node("", Thermometer, &inputs).map_err(|e| input(e.to_string()))?;
+    if let Some(node) = graph.producer_id(bits) {
+        graph.merge_origin(node, &origin);
     }
-    facts
+    Ok((net, Some(bits)))
 }

@@ -6,7 +6,7 @@
 //! last time.
 
 use super::order;
-use bitc_ir::netlist::{Netlist, Wire};
+use bitc_ir::netlist::{Netlist, Wire, table_mask};
 
 /// What happens to the outputs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +102,8 @@ fn uses(net: &Netlist, head: Head) -> Uses {
             for (i, &output) in net.outputs().iter().enumerate() {
                 let group = (i / size.max(1) as usize).min(usize::from(groups).saturating_sub(1));
                 match net.node(output) {
-                    Some(node) if node.inputs.is_empty() => uses.offsets[group] += u32::from(node.table == 1),
+                    Some(node) if node.table == 0 => {}
+                    Some(node) if node.table == table_mask(node.inputs.len()) => uses.offsets[group] += 1,
                     Some(node) if node.inputs.len() == 1 => {
                         uses.counted[group].push((node.inputs[0], node.table == 0b01));
                     }
