@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use bitc_ir::Tensor;
+use bitc_ir::{DType, Tensor};
 use bitc_runtime::kernels::Kernels;
-use bitc_runtime::{Program, Session};
+use bitc_runtime::{Program, Session, View};
 use serde::Serialize;
 
 use crate::clock;
@@ -43,6 +43,31 @@ pub struct Times {
     pub iterations: u64,
 }
 
+/// How bits are given to a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// As arrays: rows of bytes.
+    Rows,
+    /// Packed across rows already.
+    Words,
+}
+
+/// Bits packed across rows, 512 rows in eight words per element of a row; `None` for an array of something else.
+pub fn words_of(tensor: &Tensor) -> Option<Vec<[u64; 8]>> {
+    let (&columns, outer) = tensor.dims().split_last()?;
+    if tensor.dtype() != DType::Bool {
+        return None;
+    }
+    let rows: usize = outer.iter().product();
+    let mut words = vec![[0u64; 8]; rows.div_ceil(512) * columns];
+    for (row, bits) in tensor.bytes().chunks_exact(columns.max(1)).enumerate() {
+        for (word, &bit) in words[row / 512 * columns..].iter_mut().zip(bits) {
+            word[row % 512 / 64] |= u64::from(bit != 0) << (row % 64);
+        }
+    }
+    Some(words)
+}
+
 /// Copies of one program, each with memory of its own, run in turn.
 pub struct Copies {
     programs: Vec<Program>,
@@ -75,12 +100,19 @@ impl Copies {
     pub fn time(
         &self,
         inputs: &[Tensor],
+        form: Form,
         expected: &[Tensor],
         kernels: &'static dyn Kernels,
         time: Duration,
     ) -> Result<Times, Diagnostic> {
         let mut sessions: Vec<_> = self.programs.iter().map(|p| Session::with_kernels(p, kernels)).collect();
-        let views = runnable::views(inputs)?;
+        let words: Vec<_> = inputs.iter().map(|t| if form == Form::Words { words_of(t) } else { None }).collect();
+        let mut views = runnable::views(inputs)?;
+        for ((view, words), input) in views.iter_mut().zip(&words).zip(inputs) {
+            if let Some(words) = words {
+                *view = View::words(input.dims(), words);
+            }
+        }
         let shapes = sessions[0].output_shapes(&views).map_err(runnable::run_error)?;
         let mut buffers = runnable::output_buffers(self.first(), &shapes)?;
         let mut outputs = runnable::output_views(self.first(), &shapes, &mut buffers);
@@ -152,6 +184,18 @@ mod tests {
         assert_eq!((q.median, q.min), (3.0, 1.0));
         assert!((q.p10 - 1.4).abs() < 1e-12 && (q.p90 - 4.6).abs() < 1e-12);
         assert_eq!(quantiles(vec![7.0]).p90, 7.0);
+    }
+
+    #[test]
+    fn bits_are_packed_across_rows() {
+        let bits: Vec<u8> = (0..600 * 3).map(|i| u8::from(i % 7 == 0)).collect();
+        let words = words_of(&Tensor::with_dtype(DType::Bool, &[600, 3], &bits)).unwrap();
+        assert_eq!(words.len(), 6);
+        for (i, &bit) in bits.iter().enumerate() {
+            let (row, column) = (i / 3, i % 3);
+            assert_eq!(words[row / 512 * 3 + column][row % 512 / 64] >> (row % 64) & 1, u64::from(bit));
+        }
+        assert_eq!(words_of(&Tensor::splat(&[2, 3], 1f32)), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::console::Console;
 use super::model::{ModelArgs, PipelineArgs, Sizes, bytes, sizes};
-use crate::bench::{Copies, Quantiles, Times};
+use crate::bench::{Copies, Form, Quantiles, Times, words_of};
 use crate::compile;
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
@@ -22,6 +22,7 @@ use crate::runnable::{self, Runnable, is_artifact, kernels_on};
   bitc bench model.bit --batch 1,8,64 --seconds 2
   bitc bench model.bit --isa avx2 --json
   bitc bench model.bit --rotate 160000000        weights come from memory, not from cache
+  bitc bench network.bit --packed --batch 8192   bits of a logic network already in words
 
 Runs are warm and in this process; inputs are seeded random. Times are per run.")]
 pub(super) struct Bench {
@@ -39,6 +40,9 @@ pub(super) struct Bench {
     /// How long to measure each batch size.
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     seconds: f64,
+    /// Give the bits of a logic network in words: 512 rows in eight words of 64 for each element of a row.
+    #[arg(long)]
+    packed: bool,
     /// Run as many copies of the program in turn as fill these bytes, such as 160000000 or 256M.
     #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0")]
     rotate: u64,
@@ -94,7 +98,11 @@ impl Bench {
             let inputs = model.random_inputs(&sizes, self.seed).map_err(named)?;
             let expected = model.run(&inputs, kernels).map_err(named)?;
             let time = Duration::from_secs_f64(self.seconds);
-            let times = copies.time(&inputs, &expected, kernels, time).map_err(named)?;
+            if self.packed && inputs.iter().all(|t| words_of(t).is_none()) {
+                return Err(named(Diagnostic::usage("`--packed` needs an input of bits")).into());
+            }
+            let form = if self.packed { Form::Words } else { Form::Rows };
+            let times = copies.time(&inputs, form, &expected, kernels, time).map_err(named)?;
             results.push((batch, times));
         }
         console.finish();

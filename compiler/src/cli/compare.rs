@@ -13,7 +13,7 @@ use super::bench;
 use super::console::Console;
 use super::inputs::InputArgs;
 use super::model::{ModelArgs, PipelineArgs, Sizes, sizes};
-use crate::bench::Copies;
+use crate::bench::{Copies, Form};
 use crate::error::{Diagnostic, Failure};
 use crate::npy;
 use crate::runnable::{self, Runnable};
@@ -149,7 +149,7 @@ impl Compare {
                 let program = Runnable::Program(Box::new(runnable::load(&artifact).map_err(named)?));
                 let expected = program.run(inputs, kernels).map_err(named)?;
                 let time = Duration::from_secs_f64(self.seconds);
-                let times = copies.time(inputs, &expected, kernels, time).map_err(named)?;
+                let times = copies.time(inputs, Form::Rows, &expected, kernels, time).map_err(named)?;
                 let bytes = if was_model { summary.bytes.original } else { summary.bytes.packed };
                 (bytes, Some(times.wall.median))
             }
