@@ -13,6 +13,7 @@ mod dims;
 mod elementwise;
 mod fuse;
 mod layouts;
+mod logic;
 mod map;
 mod norm;
 mod quantize;
@@ -65,6 +66,8 @@ pub struct Program {
     pub layers: Vec<Layer>,
     /// Where the constants of the graph went.
     pub const_of: BTreeMap<ValueId, ConstId>,
+    /// Where the programs of networks went.
+    pub network_of: BTreeMap<NodeId, ConstId>,
 }
 
 /// An array that instructions read and write.
@@ -177,7 +180,7 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         Op::MaxPool2d(op) => conv::max_pool2d(cx, id, op),
         Op::AvgPool2d(op) => conv::avg_pool2d(cx, id, op),
         Op::Reduce(op) => norm::reduce(cx, id, op),
-        Op::ArgMax(op) => norm::argmax(cx, id, op),
+        Op::ArgMax(op) => logic::argmax(cx, id).unwrap_or_else(|| norm::argmax(cx, id, op)),
         Op::Reshape(_) | Op::Flatten(_) => shape::reshape(cx, id),
         Op::Transpose(op) => shape::transpose(cx, id, op),
         Op::Concat(op) => shape::concat(cx, id, op),
@@ -186,6 +189,10 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         Op::Slice(op) => shape::slice(cx, id, op),
         Op::Reverse(op) => shape::reverse(cx, id, op),
         Op::Gather(op) => shape::gather(cx, id, op),
+        Op::Thermometer(_) => logic::thermometer(cx, id),
+        Op::Lut(_) => logic::lut(cx, id),
+        Op::LogicNet(op) => logic::logic_net(cx, id, op),
+        Op::GroupSum(op) => logic::group_sum(cx, id, op),
         Op::GatherElements(_)
         | Op::GatherNd(_)
         | Op::Scatter(_)
@@ -194,11 +201,7 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         | Op::Iota(_)
         | Op::Cumulate(_)
         | Op::TopK(_)
-        | Op::Einsum(_)
-        | Op::Thermometer(_)
-        | Op::Lut(_)
-        | Op::LogicNet(_)
-        | Op::GroupSum(_) => Err(cx.unsupported(id, "no instruction does this").into()),
+        | Op::Einsum(_) => Err(cx.unsupported(id, "no instruction does this").into()),
         Op::Custom(op) => Err(cx
             .unsupported(id, &format!("`{}` has no instruction", op.qualified_name()))
             .hint("`bitc list ops` shows what the runtime executes")
@@ -223,10 +226,6 @@ pub fn has_instruction(name: &str) -> bool {
         "top_k",
         "einsum",
         "custom",
-        "lut",
-        "logic_net",
-        "thermometer",
-        "group_sum",
     ];
     let formula = match Op::from_attrs(name, Attrs::new()) {
         Ok(op @ (Op::Unary(_) | Op::Logic(_))) => fuse::computes(&op),

@@ -86,7 +86,10 @@ fn graph_text(lowered: &Lowered, writer: &mut ArtifactWriter) -> String {
         const_of.insert(value, id);
     }
     let refer = |value| const_of.get(&value).map(|ConstId(index)| format!("packed({index})"));
-    print_with(&lowered.graph, &PrintOptions { refer: Some(&refer), ..PrintOptions::full() })
+    let networks = &lowered.program.network_of;
+    let refer_netlist = |node| networks.get(&node).map(|ConstId(index)| format!("packed({index})"));
+    let options = PrintOptions { refer: Some(&refer), refer_netlist: Some(&refer_netlist), ..PrintOptions::full() };
+    print_with(&lowered.graph, &options)
 }
 
 /// The graph that an artifact was made from; `None` if it was left out.

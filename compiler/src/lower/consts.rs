@@ -1,6 +1,7 @@
 //! Constants: what depends on constants only is computed here, weights are packed, and packed weights are read back.
 
-use bitc_format::{Artifact, Layout};
+use bitc_format::{Artifact, ConstId, Layout};
+use bitc_ir::netlist::Netlist;
 use bitc_ir::text::{Reference, Resolver};
 use bitc_ir::{Blob, DType, Graph, Node, Op, Tensor, TensorType, ValueDef, ValueId};
 
@@ -134,6 +135,12 @@ impl Resolver for PackedConsts<'_> {
             _ => self.unpacked(constant, ty, &dims)?,
         };
         Tensor::from_blob(ty.dtype, &dims, Blob::new(bytes)).map_err(|e| e.to_string())
+    }
+
+    fn netlist(&self, index: u32) -> Result<Netlist, String> {
+        let program = self.artifact.contents().network(ConstId(index));
+        let program = program.ok_or_else(|| format!("constant {index} is no network that an instruction runs"))?;
+        super::logic::decode(program).map_err(|e| e.to_string())
     }
 }
 

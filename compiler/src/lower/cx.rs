@@ -299,6 +299,12 @@ impl<'g> Cx<'g> {
         self.add_const(Const { dtype, layout: Layout::Dense, shape, data: ConstData::Tensor(tensor) })
     }
 
+    /// A new constant of bytes.
+    pub(super) fn add_bytes(&mut self, bytes: Vec<u8>) -> ConstId {
+        let shape = vec![bytes.len() as u64];
+        self.add_const(Const { dtype: DType::U8, layout: Layout::Dense, shape, data: ConstData::Packed(bytes) })
+    }
+
     fn add_const(&mut self, constant: Const) -> ConstId {
         self.program.consts.push(constant);
         ConstId(self.program.consts.len() as u32 - 1)
@@ -345,6 +351,23 @@ impl<'g> Cx<'g> {
 
     // Instructions and layers.
 
+    /// Says which constant holds the program of a network.
+    pub(super) fn note_network(&mut self, id: NodeId, program: ConstId) {
+        self.program.network_of.insert(id, program);
+    }
+
+    /// Notes a layer.
+    pub(super) fn push_layer(&mut self, layer: Layer) {
+        self.program.layers.push(layer);
+    }
+
+    /// Appends an instruction for several nodes, of which the one that is being lowered is the last.
+    pub(super) fn emit_for(&mut self, members: &[NodeId], inst: impl Into<Inst>) {
+        let names = members.iter().flat_map(|&member| self.names(member));
+        let origin = names.collect::<bitc_ir::Origin>().names().to_vec();
+        self.program.code.push(Instruction { inst: inst.into(), node: self.current, origin });
+    }
+
     /// Appends an instruction for the node that is being lowered.
     pub(super) fn emit(&mut self, inst: impl Into<Inst>) {
         let members = match self.current {
@@ -352,9 +375,7 @@ impl<'g> Cx<'g> {
             None => Vec::new(),
         };
         let members = if members.is_empty() { self.current.into_iter().collect() } else { members };
-        let names = members.into_iter().flat_map(|member| self.names(member));
-        let origin = names.collect::<bitc_ir::Origin>().names().to_vec();
-        self.program.code.push(Instruction { inst: inst.into(), node: self.current, origin });
+        self.emit_for(&members, inst);
     }
 
     /// Notes a layer with weights; `inner` is the number of products that one element of `y` sums up.

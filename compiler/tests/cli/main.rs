@@ -5,6 +5,7 @@ mod errors;
 mod files;
 mod harness;
 mod inspect;
+mod logic;
 mod passes;
 mod run;
 mod verify;

@@ -1,0 +1,187 @@
+//! Logic networks from YAML and tensors to an artifact and its answers, compared with the tables themselves.
+
+use bitc_ir::{DType, Tensor};
+use bitc_runtime::kernels;
+
+use crate::harness::Bench;
+
+/// SplitMix64.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((self.bits() >> 16) % n as u64) as usize
+    }
+}
+
+/// Layers of tables: for each node what it reads, and its table.
+pub(crate) struct Network {
+    pub(crate) layers: Vec<Vec<(Vec<usize>, u64)>>,
+}
+
+impl Network {
+    /// Layers of these widths and numbers of inputs per node. A node may read a bit twice, and some tables are simple.
+    pub(crate) fn random(n_inputs: usize, layers: &[(usize, usize)], seed: u64) -> Self {
+        let mut random = Random(seed);
+        let (mut width, mut all) = (n_inputs, Vec::new());
+        for &(nodes, fan_in) in layers {
+            let layer = (0..nodes).map(|i| {
+                let reads = (0..fan_in).map(|_| random.below(width)).collect();
+                let table = random.bits() & (u64::MAX >> (64 - (1 << fan_in)));
+                (reads, if i % 9 == 0 { 0 } else { table })
+            });
+            all.push(layer.collect());
+            width = nodes;
+        }
+        Self { layers: all }
+    }
+
+    pub(crate) fn outputs(&self, row: &[u8]) -> Vec<u8> {
+        self.layers.iter().fold(row.to_vec(), |bits, layer| {
+            let node = |(reads, table): &(Vec<usize>, u64)| {
+                let address = reads.iter().enumerate().fold(0, |a, (j, &r)| a | u64::from(bits[r]) << j);
+                (table >> address & 1) as u8
+            };
+            layer.iter().map(node).collect()
+        })
+    }
+
+    /// The YAML of the layers, and their tensors.
+    fn yaml(&self, head: &str, output: &str) -> (String, Vec<(String, Tensor)>) {
+        let (mut text, mut tensors) = (format!("model: lut_network\ninputs: {head}\nlayers:\n"), Vec::new());
+        for (i, layer) in self.layers.iter().enumerate() {
+            text += &format!("  - {{inputs: c{i}, tables: t{i}}}\n");
+            let reads: Vec<i32> = layer.iter().flat_map(|(reads, _)| reads.iter().map(|&r| r as i32)).collect();
+            tensors.push((format!("c{i}"), Tensor::new(&[layer.len(), layer[0].0.len()], &reads)));
+            let tables: Vec<u64> = layer.iter().map(|(_, table)| *table).collect();
+            tensors.push((format!("t{i}"), Tensor::new(&[layer.len()], &tables)));
+        }
+        (text + &format!("output: {output}\nweights: net.safetensors\n"), tensors)
+    }
+
+    /// Writes `net.yaml` and its weights; `extra` are further tensors.
+    pub(crate) fn write(&self, bench: &Bench, head: &str, output: &str, extra: &[(&str, Tensor)]) {
+        let (text, mut tensors) = self.yaml(head, output);
+        tensors.extend(extra.iter().map(|(name, t)| ((*name).to_owned(), t.clone())));
+        bench.write("net.yaml", text.as_bytes());
+        bench.write("net.safetensors", &safetensors(&tensors));
+    }
+}
+
+/// The bytes of a safetensors file.
+pub(crate) fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, tensor) in tensors {
+        let dtype = match tensor.dtype() {
+            DType::F32 => "F32",
+            DType::I32 => "I32",
+            DType::I16 => "I16",
+            DType::I64 => "I64",
+            DType::U64 => "U64",
+            other => panic!("no name for {other}"),
+        };
+        let start = data.len();
+        data.extend_from_slice(tensor.bytes());
+        let entry = serde_json::json!({"dtype": dtype, "shape": tensor.dims(), "data_offsets": [start, data.len()]});
+        header.insert(name.clone(), entry);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+fn scores(bits: &[u8], groups: usize, tau: f32, beta: f32) -> Vec<f32> {
+    let size = bits.len().div_ceil(groups);
+    let count = |g: usize| bits.iter().skip(g * size).take(size).map(|&b| u32::from(b)).sum::<u32>();
+    (0..groups).map(|g| (count(g) as f32 + beta) / tau).collect()
+}
+
+#[test]
+fn bits_in_give_the_scores_of_the_tables_on_every_machine() {
+    let bench = Bench::new();
+    let net = Network::random(37, &[(60, 2), (50, 6), (45, 4), (44, 3)], 1);
+    net.write(&bench, "37", "{group_sum: {groups: 5, tau: 3.0, beta: 0.5}}", &[]);
+    bench.ok("compile net.yaml -o net.bit");
+    let rows = 3000;
+    let mut random = Random(2);
+    let x: Vec<u8> = (0..rows * 37).map(|_| (random.bits() & 1) as u8).collect();
+    bench.array("x.npy", &Tensor::new(&[rows, 37], &x));
+    let expected: Vec<f32> = x.chunks(37).flat_map(|row| scores(&net.outputs(row), 5, 3.0, 0.5)).collect();
+    for set in kernels::available() {
+        bench.ok(&format!("run net.bit --input x.npy --output y.npy --isa {}", set.name()));
+        assert_eq!(bench.read("y.npy").to_vec::<f32>().unwrap(), expected, "{}", set.name());
+    }
+    bench.ok("run net.bit --input x.npy --output y.npy --threads 2");
+    assert_eq!(bench.read("y.npy").to_vec::<f32>().unwrap(), expected);
+    let text = bench.ok("verify net.yaml net.bit --samples 70").stdout;
+    assert!(text.contains("max |difference| 0"), "{text}");
+    bench.ok("bench net.bit --packed --batch 600 --seconds 0.01");
+    bench.fails("bench mlp.yaml --packed", 2, &["`--packed` needs an input of bits"]);
+}
+
+#[test]
+fn a_hundred_thousand_rows_of_every_width_equal_the_tables() {
+    let rows = 100_000;
+    for fan_in in 1..=6 {
+        let bench = Bench::new();
+        let net = Network::random(16, &[(24, fan_in), (20, fan_in)], fan_in as u64);
+        net.write(&bench, "16", "bits", &[]);
+        bench.ok("compile net.yaml -o net.bit");
+        let mut random = Random(7);
+        let x: Vec<u8> = (0..rows * 16).map(|_| (random.bits() & 1) as u8).collect();
+        bench.array("x.npy", &Tensor::new(&[rows, 16], &x));
+        let expected: Vec<u8> = x.chunks(16).flat_map(|row| net.outputs(row)).collect();
+        bench.ok("run net.bit --input x.npy --output y.npy");
+        assert_eq!(bench.read("y.npy").bytes(), expected, "{fan_in} inputs per node");
+    }
+}
+
+#[test]
+fn an_encoder_compares_only_what_the_network_reads() {
+    let bench = Bench::new();
+    let net = Network::random(24, &[(30, 4), (20, 4)], 5);
+    let mut random = Random(3);
+    // Equal thresholds of a feature, and one that nothing is above.
+    let thresholds: Vec<f32> = (0..24)
+        .map(|i| match i % 4 {
+            1 => 0.25,
+            2 => 0.25,
+            3 if i == 7 => f32::INFINITY,
+            _ => random.below(100) as f32 / 50.0 - 1.0,
+        })
+        .collect();
+    net.write(
+        &bench,
+        "6\nencoder: {name: thermometer, thresholds: enc}",
+        "{group_sum: {groups: 4}}",
+        &[("enc", Tensor::new(&[6, 4], &thresholds))],
+    );
+    bench.ok("compile net.yaml -o net.bit");
+    let values = [f32::NAN, -2.0, 0.25, 0.3, 0.0, -0.0, 1.0, f32::INFINITY, 0.24];
+    let x: Vec<f32> = (0..700 * 6).map(|_| values[random.below(values.len())]).collect();
+    bench.array("x.npy", &Tensor::new(&[700, 6], &x));
+    let expected: Vec<f32> = x
+        .chunks(6)
+        .flat_map(|row| {
+            let bits: Vec<u8> = (0..24).map(|i| u8::from(row[i / 4] > thresholds[i])).collect();
+            scores(&net.outputs(&bits), 4, 1.0, 0.0)
+        })
+        .collect();
+    for set in kernels::available() {
+        bench.ok(&format!("run net.bit --input x.npy --output y.npy --isa {}", set.name()));
+        assert_eq!(bench.read("y.npy").to_vec::<f32>().unwrap(), expected, "{}", set.name());
+    }
+    let ir = bench.ok("inspect net.bit --ir").stdout;
+    assert!(ir.contains("netlist packed(") || ir.contains("netlist elided("), "{ir}");
+    // What the artifact carries is a model again.
+    bench.ok("verify net.yaml net.bit --input x.npy");
+}
