@@ -1,7 +1,7 @@
 //! `linear-to-bit-linear`: a layer of quantised activations and ternary (or 8-bit) weights sums integers.
 //!
 //! `linear(dequantize(q, qs), dequantize(t, s), b) == bit_linear(q, qs, t, s, b)`, and the same for convolutions.
-//! The scales are common factors of every sum: qs is one per row (per sample for a convolution), s one per output.
+//! The scales are common factors of every sum: qs is one per row (per sample or pixel for a convolution), s one per output.
 
 use bitc_ir::ops::{BitConv2d, BitLinear, Dequantize, Reshape};
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};

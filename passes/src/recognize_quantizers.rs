@@ -7,15 +7,22 @@
 //! - what multiplies the integers by their scale afterwards becomes `dequantize(q, s)`, also behind a product:
 //!   `linear(cast(q), w) * s == linear(dequantize(q, s), w)` where s is one per row.
 //!
+//! A scale may be a constant as well, and a value that can only be one of a few integers (a sign, a choice between two of
+//! them) is its own quantisation where a layer reads it.
+//!
 //! Axes, floor, number of levels and range stay as the model has them. Where a group is all zeros the result is zero, as
 //! training had it; an exporter that lost the floor would make it NaN.
 
-use bitc_ir::ops::quantize_act::{Floor, Form, Over};
-use bitc_ir::ops::{BinaryKind, Cast, Dequantize, Linear, QuantizeAct, Reduce, ReduceKind, Reshape, Unary, UnaryKind};
-use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, ValueId};
+mod integral;
+mod scaling;
+
+use bitc_ir::ops::quantize_act::{Form, Over};
+use bitc_ir::ops::{BinaryKind, Cast, Clip, Dequantize, Linear, QuantizeAct, Reshape, Unary, UnaryKind};
+use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, ValueId};
 
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
+use scaling::{Scaling, scaling_of};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,39 +49,43 @@ impl Pass for RecognizeQuantizers {
             Rule { name: "dequantize", apply: &dequantize },
             Rule { name: "divide-by-inverse", apply: &divide_by_inverse },
             Rule { name: "scale-after-product", apply: &scale_after_product },
+            Rule { name: "constant-scale", apply: &integral::constant_scale },
+            Rule { name: "integers-into-product", apply: &integral::into_product },
         ];
         rewrite(graph, &rules, Self::NAME, cx)
     }
 }
 
-/// The scale or factor in front of a rounding, and what it says about the quantiser.
-struct Scaling {
-    op: QuantizeAct,
-    /// The value that dequantises: `s`, or the factor `r` whose inverse does.
-    scale: Option<ValueId>,
-}
-
 /// `clip(round(v), low, high)`, or a bare `round(v)` whose v cannot leave the range.
 fn quantizer(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let result = g.node(node).outputs[0];
-    let (rounded, range) = match g.node(node).op {
-        Op::Clip(_) => {
-            let bound = |i| g.input(node, i).and_then(|v| number(g, v)).and_then(to_i8);
-            let (low, high) = (bound(1).ok_or(Miss::NoMatch)?, bound(2).ok_or(Miss::NoMatch)?);
-            if !(low <= 0 && high >= 0) {
-                return Err(Miss::NoMatch);
-            }
-            (g.input(node, 0).ok_or(Miss::NoMatch)?, Some((low, high)))
-        }
-        Op::Unary(Unary(UnaryKind::Round)) => (result, None),
+    let (inner, low, high) = clipped(g, result).unwrap_or((result, None, None));
+    let range = match (low, high) {
+        (None, None) => None,
+        (Some(low), Some(high)) if low <= 0 && high >= 0 => Some((low, high)),
         _ => return Err(Miss::NoMatch),
     };
-    let Some((round, Unary(UnaryKind::Round))) = g.producer::<Unary>(rounded) else { return Err(Miss::NoMatch) };
+    let round_of = |value| match g.producer::<Unary>(value) {
+        Some((round, Unary(UnaryKind::Round))) => g.input(round, 0).ok_or(Miss::NoMatch),
+        _ => Err(Miss::NoMatch),
+    };
+    // Bounds are integers, so it is the same whether values are rounded or limited first.
+    let (rounded, scaled, range) = match (range, round_of(inner)) {
+        (Some(range), Ok(scaled)) => (inner, scaled, Some(range)),
+        (Some(_), Err(_)) => return Err(Miss::NoMatch),
+        (None, scaled) => match clipped(g, scaled?) {
+            Some((limited, Some(low), Some(high))) if low <= 0 && high >= 0 => (result, limited, Some((low, high))),
+            _ => (result, round_of(result)?, None),
+        },
+    };
     // A clip behind the rounding is part of the quantiser and is matched from there.
-    if range.is_none() && g.uses().of(rounded).iter().any(|&n| matches!(g.node(n).op, Op::Clip(_))) {
+    let limits = |n: NodeId| {
+        let bound = g.node(n).outputs.first().and_then(|&v| clipped(g, v));
+        bound.is_some_and(|(of, ..)| of == rounded)
+    };
+    if range.is_none() && g.uses().of(rounded).iter().any(|&n| limits(n)) {
         return Err(Miss::NoMatch);
     }
-    let scaled = g.input(round, 0).ok_or(Miss::NoMatch)?;
     if g.ty(scaled).dtype != DType::F32 {
         return Err(Miss::NoMatch);
     }
@@ -100,8 +111,8 @@ fn quantizer(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let integers = g.add(Cast { to: DType::F32 }, &[Some(q)])?;
     let mut pairs = vec![(result, integers)];
     if let Some(old) = scaling.scale {
-        let scale =
-            if form == Form::Reciprocal { g.add(Unary(UnaryKind::Reciprocal), &[Some(new_scale)])? } else { new_scale };
+        let inverse = matches!(form, Form::Reciprocal | Form::Quotient);
+        let scale = if inverse { g.add(Unary(UnaryKind::Reciprocal), &[Some(new_scale)])? } else { new_scale };
         let shape = g.ty(old).shape.clone();
         let scale = if g.ty(scale).shape == shape { scale } else { g.add(Reshape { shape }, &[Some(scale)])? };
         pairs.push((old, scale));
@@ -109,114 +120,35 @@ fn quantizer(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     Ok(Replacement::Values(pairs))
 }
 
-/// Matches `x / s` and `x * r` where s or r comes from the largest magnitude of x.
-fn scaling_of(g: &Editor<'_>, scaled: ValueId) -> Option<(ValueId, Scaling)> {
-    let (kind, a, b) = binary(g, scaled)?;
-    let candidates = match kind {
-        BinaryKind::Div => vec![(a, b)],
-        BinaryKind::Mul => vec![(a, b), (b, a)],
+/// What a value is limited from, and its bounds where they are integers of 8 bits: one clip, or a maximum and a minimum.
+fn clipped(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Option<i8>, Option<i8>)> {
+    let bound = |v: Option<ValueId>| v.and_then(|v| number(g, v)).and_then(to_i8);
+    if let Some((node, Clip)) = g.producer::<Clip>(value) {
+        return Some((g.input(node, 0)?, bound(g.input(node, 1)), bound(g.input(node, 2))));
+    }
+    let (kind, a, b) = binary(g, value)?;
+    let (inner, limit) = [(a, b), (b, a)].into_iter().find_map(|(v, c)| Some((v, bound(Some(c))?)))?;
+    let (wanted, low, high) = match kind {
+        BinaryKind::Max => (BinaryKind::Min, Some(limit), None),
+        BinaryKind::Min => (BinaryKind::Max, None, Some(limit)),
         _ => return None,
     };
-    candidates.into_iter().find_map(|(x, factor)| {
-        let found = if kind == BinaryKind::Div { divisor(g, factor) } else { multiplier(g, factor) };
-        found.and_then(|(of, scaling)| (of == x).then_some((x, scaling)))
+    let other = binary(g, inner).filter(|(kind, ..)| *kind == wanted).and_then(|_| clipped_once(g, inner));
+    Some(match other {
+        Some((inner, l, h)) => (inner, low.or(l), high.or(h)),
+        None => (inner, low, high),
     })
 }
 
-/// `s = m / L`, with its floor: clipped, added to, or on m.
-fn divisor(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
-    if let Some((inner, eps)) = at_least(g, value) {
-        let (x, mut scaling) = plain_scale(g, inner)?;
-        if scaling.op.floor != Floor::None {
-            return None;
-        }
-        (scaling.op.floor, scaling.op.eps, scaling.scale) = (Floor::ClipScale, eps, Some(value));
-        return Some((x, scaling));
+/// One maximum or minimum with a constant.
+fn clipped_once(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Option<i8>, Option<i8>)> {
+    let (kind, a, b) = binary(g, value)?;
+    let (inner, limit) = [(a, b), (b, a)].into_iter().find_map(|(v, c)| Some((v, number(g, c).and_then(to_i8)?)))?;
+    match kind {
+        BinaryKind::Max => Some((inner, Some(limit), None)),
+        BinaryKind::Min => Some((inner, None, Some(limit))),
+        _ => None,
     }
-    if let Some((BinaryKind::Add, a, b)) = binary(g, value) {
-        let (inner, eps) = number(g, b).map(|n| (a, n)).or_else(|| number(g, a).map(|n| (b, n)))?;
-        let (x, mut scaling) = plain_scale(g, inner)?;
-        if scaling.op.floor != Floor::None || eps < 0.0 {
-            return None;
-        }
-        (scaling.op.floor, scaling.op.eps) = (Floor::AddToDivisor, eps as f32);
-        return Some((x, scaling));
-    }
-    plain_scale(g, value)
-}
-
-fn plain_scale(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
-    let (BinaryKind::Div, m, levels) = binary(g, value)? else { return None };
-    let (x, over, floor, eps) = magnitude(g, m)?;
-    let op = QuantizeAct {
-        over,
-        floor,
-        eps,
-        form: Form::Divide,
-        levels: self::levels(g, levels)?,
-        ..QuantizeAct::default()
-    };
-    Some((x, Scaling { op, scale: Some(value) }))
-}
-
-/// `r = (1 / m) * L`.
-fn multiplier(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
-    let (BinaryKind::Mul, a, b) = binary(g, value)? else { return None };
-    let (inverse, levels) = levels(g, b).map(|l| (a, l)).or_else(|| levels(g, a).map(|l| (b, l)))?;
-    let (node, Unary(UnaryKind::Reciprocal)) = g.producer::<Unary>(inverse)? else { return None };
-    let (x, over, floor, eps) = magnitude(g, g.input(node, 0)?)?;
-    let op = QuantizeAct { over, floor, eps, form: Form::Reciprocal, levels, ..QuantizeAct::default() };
-    Some((x, Scaling { op, scale: Some(value) }))
-}
-
-/// The largest magnitude of a value, perhaps kept above a floor, perhaps reshaped.
-fn magnitude(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Over, Floor, f32)> {
-    if let Some((inner, eps)) = at_least(g, value) {
-        let (x, over, floor, _) = magnitude(g, inner)?;
-        return (floor == Floor::None).then_some((x, over, Floor::ClipMax, eps));
-    }
-    let (node, reduce) = g.producer::<Reduce>(through_reshape(g, value))?;
-    let (abs_node, Unary(UnaryKind::Abs)) = g.producer::<Unary>(g.input(node, 0)?)? else { return None };
-    let x = g.input(abs_node, 0)?;
-    let rank = g.ty(x).shape.rank();
-    let axes = reduce.resolved(rank).ok()?;
-    if reduce.kind != ReduceKind::Max || rank == 0 {
-        return None;
-    }
-    let over = if axes.len() == rank {
-        Over::Tensor
-    } else if axes == [rank - 1] {
-        Over::Row
-    } else if axes.iter().copied().eq(1..rank) {
-        Over::Sample
-    } else if axes == [1] {
-        Over::Channel
-    } else {
-        return None;
-    };
-    // Axes that were dropped must come back as 1, or the scale would meet the wrong axis of x.
-    let mut kept = g.ty(x).shape.clone();
-    axes.iter().for_each(|&a| kept.0[a] = Dim::from(1));
-    let shape = &g.ty(value).shape;
-    let fits = *shape == kept || (over == Over::Tensor && shape.0.iter().all(Dim::is_one));
-    fits.then_some((x, over, Floor::None, 0.0))
-}
-
-fn through_reshape(g: &Editor<'_>, value: ValueId) -> ValueId {
-    g.producer::<Reshape>(value).and_then(|(n, _)| g.input(n, 0)).unwrap_or(value)
-}
-
-/// `max(v, eps)` in any spelling, with a positive constant.
-fn at_least(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, f32)> {
-    let node = g.producer_id(value)?;
-    let (inner, eps) = match (&g.node(node).op, &g.node(node).inputs[..]) {
-        (Op::Clip(_), [Some(v), Some(low)] | [Some(v), Some(low), None]) => (*v, number(g, *low)?),
-        (Op::Binary(op), &[Some(a), Some(b)]) if op.0 == BinaryKind::Max => {
-            number(g, b).map(|n| (a, n)).or_else(|| number(g, a).map(|n| (b, n)))?
-        }
-        _ => return None,
-    };
-    (eps > 0.0 && g.ty(inner) == g.ty(value)).then_some((inner, eps as f32))
 }
 
 fn binary(g: &Editor<'_>, value: ValueId) -> Option<(BinaryKind, ValueId, ValueId)> {
@@ -231,10 +163,6 @@ fn binary(g: &Editor<'_>, value: ValueId) -> Option<(BinaryKind, ValueId, ValueI
 fn number(g: &Editor<'_>, value: ValueId) -> Option<f64> {
     let tensor = g.constant(value).filter(|t| t.numel() == 1)?;
     tensor.to_f64().first().copied()
-}
-
-fn levels(g: &Editor<'_>, value: ValueId) -> Option<u8> {
-    number(g, value).filter(|n| n.fract() == 0.0 && (1.0..=127.0).contains(n)).map(|n| n as u8)
 }
 
 fn to_i8(number: f64) -> Option<i8> {

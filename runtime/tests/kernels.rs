@@ -224,6 +224,10 @@ fn quantized(rule: &QuantizeRule, max: f32, x: f32) -> (i8, f32) {
             let factor = (1.0 / max.max(rule.eps)) * rule.levels;
             (x * factor, 1.0 / factor)
         }
+        (QuantizeKind::Quotient, _) => {
+            let factor = rule.levels / max.max(rule.eps);
+            (x * factor, 1.0 / factor)
+        }
         (QuantizeKind::Integer, _) => (x, 1.0),
     };
     let q = scaled.round_ties_even().clamp(f32::from(rule.lo), f32::from(rule.hi));
@@ -239,6 +243,7 @@ fn rules() -> Vec<QuantizeRule> {
         rule(QuantizeKind::Divide, Floor::None, 0.0, 7.0, -8, 7),
         rule(QuantizeKind::Reciprocal, Floor::None, 1e-5, 127.0, -128, 127),
         rule(QuantizeKind::Reciprocal, Floor::None, 0.0, 127.0, -128, 127),
+        rule(QuantizeKind::Quotient, Floor::None, 1e-5, 127.0, -128, 127),
         rule(QuantizeKind::Integer, Floor::None, 0.0, 127.0, -128, 127),
     ]
 }

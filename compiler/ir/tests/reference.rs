@@ -52,7 +52,7 @@ const ATTRS: &[(&str, &[Row])] = &[
                 "form",
                 "word",
                 "`divide`",
-                "`divide`: x / (m / L); `reciprocal`: x * ((1 / m) * L); `integer`: x as it is",
+                "`divide`: x / (m / L); `reciprocal`: x * ((1 / m) * L); `quotient`: x * (L / m); `integer`: x as it is",
             ),
             (
                 "floor",

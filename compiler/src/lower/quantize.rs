@@ -121,11 +121,14 @@ fn quantizer(
     let kind = match op.form {
         Form::Divide => QuantizeKind::Divide,
         Form::Reciprocal => QuantizeKind::Reciprocal,
+        Form::Quotient => QuantizeKind::Quotient,
         Form::Integer => QuantizeKind::Integer,
     };
     let (floor, eps) = match (op.form, op.floor) {
-        (Form::Reciprocal, Floor::ClipMax) => (inst::Floor::None, op.eps),
-        (Form::Reciprocal | Form::Integer, _) | (Form::Divide, Floor::None) => (inst::Floor::None, 0.0),
+        (Form::Reciprocal | Form::Quotient, Floor::ClipMax) => (inst::Floor::None, op.eps),
+        (Form::Reciprocal | Form::Quotient | Form::Integer, _) | (Form::Divide, Floor::None) => {
+            (inst::Floor::None, 0.0)
+        }
         (Form::Divide, Floor::AddToDivisor) => (inst::Floor::Add, op.eps),
         (Form::Divide, Floor::ClipScale) => (inst::Floor::Clip, op.eps),
         (Form::Divide, Floor::ClipMax) => (inst::Floor::Clip, op.eps / levels),

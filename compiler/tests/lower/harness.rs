@@ -223,6 +223,11 @@ impl Trace for Check<'_> {
                 assert_eq!(step.accumulators.as_deref(), Some(&acc[..]), "accumulators, {}", self.context);
             }
             (Op::BitConv2d(op), Inst::BitConv2d(_)) if self.exact && op.groups == 1 => {
+                if matches!(input(1).expect("q_scale has a value").dims(), [_, _, h, w] if h * w > 1) {
+                    // With scales of pixels there are no integer sums of whole windows.
+                    assert!(step.accumulators.as_ref().is_none_or(Vec::is_empty), "accumulators, {}", self.context);
+                    return;
+                }
                 let (q, w) = (input(0).expect("q has a value"), input(2).expect("w is constant"));
                 let (dims, acc) = op.accumulate(&q, &w).expect("the types were checked");
                 let (outputs, pixels) = (dims[1], dims[2] * dims[3]);

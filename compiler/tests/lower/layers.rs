@@ -40,7 +40,7 @@ fn eight_bits_take_a_byte_and_equal_the_evaluator() {
         let program = lowered(&graph(&text)).program;
         assert_eq!((program.layers[0].layout.as_str(), program.layers[0].weights), ("int8", (n * k) as u64));
     }
-    for (groups, over) in [(1, "sample"), (2, "tensor")] {
+    for (groups, over) in [(1, "sample"), (2, "tensor"), (1, "channel"), (2, "channel")] {
         let text = format!(
             "graph @g(%x: f32[N, 4, 6, 5]) {{
               const %w: i8[6, {}, 3, 2] = random(seed = 9) const %s: f32[6] = random(seed = 4)
@@ -129,6 +129,7 @@ fn every_quantiser_equals_the_evaluator() {
             "floor = \"clip_max\", eps = 2.0",
             "form = \"reciprocal\", floor = \"clip_max\", eps = 0.00001",
             "form = \"reciprocal\"",
+            "form = \"quotient\", floor = \"clip_max\", eps = 0.00001",
             "form = \"integer\"",
             "levels = 7, low = -8, high = 7",
             "low = -127",

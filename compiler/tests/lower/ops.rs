@@ -289,6 +289,7 @@ fn special_numbers_are_quantised_like_by_the_evaluator() {
             "floor = \"clip_max\", eps = 2.0",
             "form = \"reciprocal\", floor = \"clip_max\", eps = 0.00001",
             "form = \"reciprocal\"",
+            "form = \"quotient\", floor = \"clip_max\", eps = 0.00001",
             "form = \"integer\"",
         ] {
             let text = format!(

@@ -12,7 +12,7 @@ pub struct QuantizeRule {
     pub kind: QuantizeKind,
     /// What keeps the divisor of [`QuantizeKind::Divide`] from 0.
     pub floor: Floor,
-    /// The value that the floor, or [`QuantizeKind::Reciprocal`], uses.
+    /// The value that the floor, [`QuantizeKind::Reciprocal`] or [`QuantizeKind::Quotient`] uses.
     pub eps: f32,
     /// What the largest magnitude becomes.
     pub levels: f32,
@@ -47,6 +47,10 @@ impl QuantizeRule {
             }
             QuantizeKind::Reciprocal => {
                 let factor = (1.0 / max.max(self.eps)) * self.levels;
+                Scaling { scale: 1.0 / factor, step: Step::Multiply(factor) }
+            }
+            QuantizeKind::Quotient => {
+                let factor = self.levels / max.max(self.eps);
                 Scaling { scale: 1.0 / factor, step: Step::Multiply(factor) }
             }
             QuantizeKind::Integer => Scaling { scale: 1.0, step: Step::Multiply(1.0) },

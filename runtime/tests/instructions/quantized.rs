@@ -39,6 +39,10 @@ fn quantized(rule: &Quantize, x: &[f32]) -> (Vec<i8>, f32) {
             let s = (1.0 / m.max(rule.eps)) * rule.levels;
             (1.0 / s, Box::new(move |v| v * s))
         }
+        QuantizeKind::Quotient => {
+            let s = rule.levels / m.max(rule.eps);
+            (1.0 / s, Box::new(move |v| v * s))
+        }
         QuantizeKind::Integer => (1.0, Box::new(|v| v)),
     };
     let q = |v: &f32| {
@@ -59,7 +63,7 @@ fn quantize_follows_its_formula_for_every_kind_floor_and_granularity() {
         if let [.., a, b, c] = &mut x[..] {
             (*a, *b, *c) = (127.0, 2.5, -3.5);
         }
-        for kind in [QuantizeKind::Divide, QuantizeKind::Reciprocal, QuantizeKind::Integer] {
+        for &kind in QuantizeKind::ALL {
             for floor in [Floor::None, Floor::Add, Floor::Clip] {
                 for granularity in [Granularity::Row, Granularity::Tensor, Granularity::Channel] {
                     let rule = Quantize { kind, floor, granularity, eps: 1e-5, ..rows() };

@@ -35,6 +35,8 @@ choice! {
         Divide = "divide",
         /// `r = (1 / m) * L`, `q = round(x * r)`, dequantised by `1 / r`.
         Reciprocal = "reciprocal",
+        /// `r = L / m`, `q = round(x * r)`, dequantised by `1 / r`.
+        Quotient = "quotient",
         /// `q = round(x)`, dequantised by 1.
         Integer = "integer",
     }
@@ -89,7 +91,7 @@ impl QuantizeAct {
                 let scale = self.clipped(max) / f32::from(self.levels);
                 if self.floor == Floor::ClipScale { scale.max(self.eps) } else { scale }
             }
-            Form::Reciprocal => 1.0 / self.factor(max),
+            Form::Reciprocal | Form::Quotient => 1.0 / self.factor(max),
         }
     }
 
@@ -101,7 +103,7 @@ impl QuantizeAct {
                 let scale = self.scale(max);
                 x / if self.floor == Floor::AddToDivisor { scale + self.eps } else { scale }
             }
-            Form::Reciprocal => x * self.factor(max),
+            Form::Reciprocal | Form::Quotient => x * self.factor(max),
         };
         if scaled.is_nan() {
             return 0;
@@ -114,7 +116,10 @@ impl QuantizeAct {
     }
 
     fn factor(&self, max: f32) -> f32 {
-        (1.0 / self.clipped(max)) * f32::from(self.levels)
+        match self.form {
+            Form::Quotient => f32::from(self.levels) / self.clipped(max),
+            _ => (1.0 / self.clipped(max)) * f32::from(self.levels),
+        }
     }
 
     /// The dimensions of the scale: those of `x` with the axes that share a scale set to 1.
@@ -159,7 +164,7 @@ impl OpDef for QuantizeAct {
         }
         let floors: &[Floor] = match op.form {
             Form::Divide => &[Floor::None, Floor::AddToDivisor, Floor::ClipScale, Floor::ClipMax],
-            Form::Reciprocal => &[Floor::None, Floor::ClipMax],
+            Form::Reciprocal | Form::Quotient => &[Floor::None, Floor::ClipMax],
             Form::Integer => &[Floor::None],
         };
         if !floors.contains(&op.floor) {
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn zeros_quantise_to_zeros_under_every_floor() {
-        for form in [Form::Divide, Form::Reciprocal, Form::Integer] {
+        for form in [Form::Divide, Form::Reciprocal, Form::Quotient, Form::Integer] {
             for floor in [Floor::None, Floor::AddToDivisor, Floor::ClipScale, Floor::ClipMax] {
                 let op = QuantizeAct { form, floor, eps: 1e-6, ..QuantizeAct::default() };
                 assert_eq!(op.quantize(0.0, 0.0), 0, "{form:?} {floor:?}");

@@ -14,6 +14,8 @@ codes! {
         Reciprocal = 1 "reciprocal",
         /// `q = round_half_even(x)`, `scale = 1`.
         Integer = 2 "integer",
+        /// `s = levels / max(m, eps)`, `q = round_half_even(x * s)`, `scale = 1 / s`.
+        Quotient = 3 "quotient",
     }
 }
 
