@@ -12,6 +12,7 @@ mod dense;
 mod dims;
 mod elementwise;
 mod fuse;
+mod index;
 mod layouts;
 mod logic;
 mod map;
@@ -29,7 +30,7 @@ use std::collections::BTreeMap;
 
 use bitc_format::{BufferId, ConstId, DType, DTypeSet, DimId, Inst, Layer, Layout, SymbolId};
 use bitc_ir::ops::Op;
-use bitc_ir::{Attrs, Facts, Graph, NodeId, Shape, Tensor, ValueId};
+use bitc_ir::{Facts, Graph, NodeId, Shape, Tensor, ValueId};
 
 use crate::error::{Diagnostic, Failure};
 use cx::{Cx, Refusal};
@@ -171,7 +172,9 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         Op::BitLinear(op) => bit_linear::bit_linear(cx, id, op),
         Op::Conv2d(op) => conv::conv2d(cx, id, op),
         Op::BitConv2d(op) => conv::bit_conv2d(cx, id, op),
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Logic(_) => elementwise::elementwise(cx, id),
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Logic(_) | Op::Remainder(_) => {
+            elementwise::elementwise(cx, id)
+        }
         Op::Clip(_) | Op::Where(_) | Op::BatchNorm(_) => elementwise::elementwise(cx, id),
         Op::Cast(_) => elementwise::cast(cx, id),
         Op::LayerNorm(op) => norm::layer_norm(cx, id, op),
@@ -188,20 +191,19 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         Op::Pad(op) => shape::pad(cx, id, op),
         Op::Slice(op) => shape::slice(cx, id, op),
         Op::Reverse(op) => shape::reverse(cx, id, op),
-        Op::Gather(op) => shape::gather(cx, id, op),
         Op::Thermometer(_) => logic::thermometer(cx, id),
         Op::Lut(_) => logic::lut(cx, id),
         Op::LogicNet(op) => logic::logic_net(cx, id, op),
         Op::GroupSum(op) => logic::group_sum(cx, id, op),
-        Op::GatherElements(_)
-        | Op::GatherNd(_)
-        | Op::Scatter(_)
-        | Op::ShapeOf(_)
-        | Op::Remainder(_)
-        | Op::Iota(_)
-        | Op::Cumulate(_)
-        | Op::TopK(_)
-        | Op::Einsum(_) => Err(cx.unsupported(id, "no instruction does this").into()),
+        Op::Gather(op) => index::gather(cx, id, op),
+        Op::GatherElements(op) => index::gather_elements(cx, id, op),
+        Op::GatherNd(op) => index::gather_nd(cx, id, op),
+        Op::Scatter(op) => index::scatter(cx, id, op),
+        Op::ShapeOf(op) => index::shape_of(cx, id, op),
+        Op::Iota(_) => index::iota(cx, id),
+        Op::Cumulate(op) => norm::cumulate(cx, id, op),
+        Op::TopK(op) => norm::top_k(cx, id, op),
+        Op::Einsum(_) => Err(cx.unsupported(id, "no instruction does this").into()),
         Op::Custom(op) => Err(cx
             .unsupported(id, &format!("`{}` has no instruction", op.qualified_name()))
             .hint("`bitc list ops` shows what the runtime executes")
@@ -211,27 +213,7 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
 
 /// Whether the operation of that name has an instruction; [`lower`] may still refuse some of its types and attributes.
 pub fn has_instruction(name: &str) -> bool {
-    const NONE: &[&str] = &[
-        "ternarize",
-        "gather_elements",
-        "gather_nd",
-        "scatter_elements",
-        "scatter_nd",
-        "shape",
-        "mod",
-        "rem",
-        "iota",
-        "cumsum",
-        "cumprod",
-        "top_k",
-        "einsum",
-        "custom",
-    ];
-    let formula = match Op::from_attrs(name, Attrs::new()) {
-        Ok(op @ (Op::Unary(_) | Op::Logic(_))) => fuse::computes(&op),
-        _ => true,
-    };
-    formula && !NONE.contains(&name)
+    !matches!(name, "ternarize" | "einsum" | "custom")
 }
 
 /// The graph is well formed and frozen.

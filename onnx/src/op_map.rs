@@ -7,6 +7,7 @@
 mod attention;
 mod contrib;
 mod depth;
+mod einsum;
 mod elementwise;
 mod layout;
 mod loss;

@@ -115,6 +115,11 @@ pub enum RunError {
         /// The size of the indexed dimension.
         size: usize,
     },
+    /// An integer result that does not exist: a division by zero, a negative power, or the mean of nothing.
+    Undefined {
+        /// The number of the instruction in the program.
+        inst: usize,
+    },
     /// The bytes of the program, kept by the caller, are no longer those that were loaded.
     ProgramChanged,
 }
@@ -167,6 +172,9 @@ impl fmt::Display for RunError {
             Self::OutOfMemory { bytes } => write!(f, "no memory for {bytes} bytes"),
             Self::Index { inst, index, size } => {
                 write!(f, "index {index} is out of range for size {size} (instruction {inst})")
+            }
+            Self::Undefined { inst } => {
+                write!(f, "an integer is divided by zero or raised to a negative power (instruction {inst})")
             }
             Self::ProgramChanged => write!(f, "the bytes of the program changed after they were loaded"),
         }

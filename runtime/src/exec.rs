@@ -4,6 +4,7 @@
 //! are computed while running, such as indices.
 
 use bitc_format::Inst;
+use bitc_format::inst::Domain;
 
 use crate::RunError;
 use crate::bind::Binding;
@@ -25,6 +26,7 @@ mod quantized;
 /// Whether this build can run the instruction.
 pub(crate) fn supports(inst: &Inst) -> bool {
     match inst {
+        Inst::Map(map) if map.domain != Domain::F32 => cfg!(not(feature = "minimal")),
         Inst::Map(_) | Inst::Cast(_) | Inst::Quantize(_) | Inst::BitLinear(_) | Inst::BitConv2d(_) => true,
         Inst::Logic(_) => true,
         Inst::Transpose(_)
@@ -40,7 +42,13 @@ pub(crate) fn supports(inst: &Inst) -> bool {
         | Inst::Matmul(_)
         | Inst::Conv2d(_)
         | Inst::Pool2d(_)
-        | Inst::Gather(_) => cfg!(not(feature = "minimal")),
+        | Inst::Gather(_)
+        | Inst::Pick(_)
+        | Inst::Scatter(_)
+        | Inst::TopK(_)
+        | Inst::Scan(_)
+        | Inst::Iota(_)
+        | Inst::Sizes(_) => cfg!(not(feature = "minimal")),
     }
 }
 
@@ -50,6 +58,8 @@ pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, thr
         Inst::Map(inst) => elementwise::map_scratch(inst),
         Inst::BitConv2d(inst) => quantized::conv_scratch(inst, program, binding),
         Inst::Logic(inst) => logic::scratch_len(inst, program, threads),
+        #[cfg(not(feature = "minimal"))]
+        Inst::TopK(inst) => index::top_k_scratch(inst, program, binding),
         _ => 0,
     }
 }
@@ -102,6 +112,18 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::Pool2d(inst) => dense::pool2d(frame, inst),
         #[cfg(not(feature = "minimal"))]
         Inst::Gather(inst) => index::gather(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Pick(inst) => index::pick(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Scatter(inst) => index::scatter(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::TopK(inst) => index::top_k(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Scan(inst) => norm::scan(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Iota(inst) => moves::iota(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Sizes(inst) => moves::sizes(frame, inst),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod math;
 pub(crate) mod moves;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod norm;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod number;
 pub(crate) mod post;
 mod probe;
 pub(crate) mod product;
@@ -22,6 +24,8 @@ pub(crate) mod quantize;
 pub(crate) mod reduce;
 #[cfg(feature = "threads")]
 mod threaded;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod wide;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod window;
 

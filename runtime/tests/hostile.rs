@@ -1,9 +1,9 @@
 //! Whatever the bytes, loading ends with a program or an error, and what loads runs without a panic.
 
 use bitc_format::inst::{
-    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Concat, Conv2d, Domain, Expand, Floor, Gather, Granularity,
-    LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce,
-    ReduceOp, RmsNorm, Slice, Softmax, Step, Transpose,
+    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, Domain, Expand, Floor, Gather,
+    Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind, Quantize,
+    QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
 };
 use bitc_format::logic::Encoder;
 use bitc_format::{
@@ -265,8 +265,45 @@ fn moves() -> Vec<u8> {
     s.finish(wide)
 }
 
+/// Sorting, access by index, and integers.
+fn positions() -> Vec<u8> {
+    let mut s = Sample::new();
+    let x = s.f32(&[0, 4]);
+    s.input("x", x, DType::F32);
+    let (sorted, order) = (s.f32(&[0, 3]), s.buffer(DType::I64, &[0, 3], 1));
+    s.w.push(TopK { y: sorted, positions: order, x: x.into(), axis: 1, largest: true });
+    let sums = s.buffer(DType::I64, &[0, 3], 1);
+    s.w.push(Scan { y: sums, x: order.into(), axis: 1, product: false, exclusive: true, reverse: true });
+    let mixed = s.buffer(DType::I64, &[0, 3], 1);
+    let steps = vec![
+        Step { op: MapOp::Mod, args: [0, 2, 0] },
+        Step { op: MapOp::ShiftLeft, args: [1, 3, 0] },
+        Step { op: MapOp::BitAnd, args: [4, 2, 0] },
+    ];
+    let xs = vec![sums.into(), order.into()];
+    s.w.push(Map { y: mixed, domain: Domain::I64, xs, consts: vec![4], steps, result: 5 });
+    let picked = s.f32(&[0, 3]);
+    s.w.push(Pick { y: picked, x: x.into(), indices: order.into(), axis: Some(1), batch: 0 });
+    let (zeros, four, zero) = (s.buffer(DType::I64, &[0], 1), s.w.fixed(4), s.w.fixed(0));
+    s.w.push(Iota { y: zeros });
+    let sizes = s.buffer(DType::I64, &[2], 1);
+    s.w.push(Sizes { y: sizes, dims: vec![four, zero] });
+    let (rows, slices) = (s.buffer(DType::I64, &[0, 1], 1), s.f32(&[0, 3]));
+    s.w.push(Cast { y: rows, x: zeros.into() });
+    s.w.push(Pick { y: slices, x: picked.into(), indices: rows.into(), axis: None, batch: 0 });
+    let updated = s.f32(&[0, 4]);
+    let (indices, updates) = (order.into(), slices.into());
+    let combine = Combine::Add;
+    s.w.push(Scatter { y: updated, x: x.into(), indices, updates, axis: Some(1), combine });
+    s.finish(updated)
+}
+
 fn samples() -> Vec<Vec<u8>> {
-    if cfg!(feature = "minimal") { vec![quantized(), logic()] } else { vec![quantized(), logic(), floats(), moves()] }
+    let mut samples = vec![quantized(), logic()];
+    if cfg!(not(feature = "minimal")) {
+        samples.extend([floats(), moves(), positions()]);
+    }
+    samples
 }
 
 /// Loads the bytes and, if they are a program, runs it on one and on three samples.
@@ -337,7 +374,8 @@ fn the_samples_run() {
 #[test]
 fn every_instruction_is_in_a_sample() {
     let mut missing: Vec<&str> = Inst::TABLE.iter().map(|(_, name)| *name).collect();
-    for sample in [quantized(), logic(), floats(), moves()] {
+    for sample in [quantized(), logic(), floats(), moves(), positions()] {
+    for sample in [quantized(), floats(), moves(), positions()] {
         let artifact = Artifact::parse(&sample).unwrap();
         missing.retain(|name| artifact.contents().code().iter().all(|inst| inst.name() != *name));
     }

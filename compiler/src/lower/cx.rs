@@ -324,12 +324,17 @@ impl<'g> Cx<'g> {
 
     /// A value as `f32`, converted where it has another type.
     pub(super) fn f32_operand(&mut self, value: ValueId) -> Result<Operand, Refusal> {
+        self.operand_as(value, DType::F32)
+    }
+
+    /// A value in a type, converted where it has another one.
+    pub(super) fn operand_as(&mut self, value: ValueId, dtype: DType) -> Result<Operand, Refusal> {
         let x = self.operand(value)?;
         let ty = self.graph.ty(value);
-        if ty.dtype == bitc_ir::DType::F32 {
+        if const_type(ty.dtype) == dtype {
             return Ok(x);
         }
-        let y = self.buffer(DType::F32, &ty.shape)?;
+        let y = self.buffer(dtype, &ty.shape)?;
         self.emit(Cast { y, x });
         Ok(y.into())
     }
@@ -337,13 +342,24 @@ impl<'g> Cx<'g> {
     /// Computes a float value as `f32`, by an instruction made for the buffer it writes, and converts it where its type
     /// is narrower.
     pub(super) fn compute_f32(&mut self, value: ValueId, inst: impl FnOnce(BufferId) -> Inst) -> Result<(), Refusal> {
+        self.compute_as(value, DType::F32, inst)
+    }
+
+    /// Computes a value in a type, by an instruction made for the buffer it writes, and converts it where it has another
+    /// one.
+    pub(super) fn compute_as(
+        &mut self,
+        value: ValueId,
+        dtype: DType,
+        inst: impl FnOnce(BufferId) -> Inst,
+    ) -> Result<(), Refusal> {
         let ty = self.graph.ty(value);
         let y = self.define(value)?;
-        if ty.dtype == bitc_ir::DType::F32 {
+        if const_type(ty.dtype) == dtype {
             self.emit(inst(y));
             return Ok(());
         }
-        let wide = self.buffer(DType::F32, &ty.shape)?;
+        let wide = self.buffer(dtype, &ty.shape)?;
         self.emit(inst(wide));
         self.emit(Cast { y, x: wide.into() });
         Ok(())
@@ -489,6 +505,15 @@ pub(crate) fn const_type(dtype: bitc_ir::DType) -> DType {
         Ir::BF16 => DType::BF16,
         Ir::F32 => DType::F32,
         Ir::F64 => DType::F64,
+    }
+}
+
+/// The type that a value is computed in by instructions that take numbers as they are: its own, or double precision for
+/// the 16-bit floats.
+pub(super) fn number_type(dtype: bitc_ir::DType) -> DType {
+    match dtype {
+        bitc_ir::DType::F16 | bitc_ir::DType::BF16 => DType::F64,
+        other => const_type(other),
     }
 }
 

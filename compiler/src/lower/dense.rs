@@ -1,10 +1,11 @@
-//! Float products.
+//! Products of matrices.
 
-use bitc_format::inst::{Activation, Matmul};
+use bitc_format::DType;
+use bitc_format::inst::{Activation, Cast, Matmul};
 use bitc_ir::ops::Linear;
 use bitc_ir::{Dim, NodeId, Shape};
 
-use super::cx::{Cx, LayerInfo, Refusal, activation};
+use super::cx::{Cx, LayerInfo, Refusal, activation, const_type};
 
 /// `act(x · wᵀ + bias)`.
 pub(super) fn linear(cx: &mut Cx<'_>, id: NodeId, op: &Linear) -> Result<(), Refusal> {
@@ -28,11 +29,14 @@ pub(super) fn linear(cx: &mut Cx<'_>, id: NodeId, op: &Linear) -> Result<(), Ref
 pub(super) fn matmul(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     let (a, b) = (cx.input(id, 0)?, cx.input(id, 1)?);
     let y = cx.graph().node(id).outputs[0];
-    let dtype = cx.graph().ty(y).dtype;
-    if dtype != bitc_ir::DType::F32 {
-        let fault = cx.unsupported(id, "no instruction multiplies matrices of this type");
-        return Err(fault.expected("f32").found(dtype).hint("cast the operands to f32").into());
-    }
+    let own = cx.graph().ty(y).dtype;
+    // Sums of narrow integers are those of 32 bits, of which they keep the low ones.
+    let dtype = match own {
+        bitc_ir::DType::F32 | bitc_ir::DType::F64 => const_type(own),
+        float if float.is_float() => DType::F32,
+        narrow if narrow.bits() < 32 => DType::I32,
+        wide => const_type(wide),
+    };
     let one = Dim::from(1);
     let (a_shape, b_shape) = (&cx.graph().ty(a).shape, &cx.graph().ty(b).shape);
     let mut y_shape = cx.graph().ty(y).shape.clone();
@@ -50,10 +54,22 @@ pub(super) fn matmul(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         a_shape.clone()
     };
     let inner = a_matrix.last().and_then(Dim::as_const).unwrap_or(0) as u64;
-    let (x, w) = (cx.view(a, &a_matrix)?, cx.view(b, &b_matrix)?);
-    let buffer = cx.define(y)?;
-    let buffer = cx.alias(buffer, &y_shape)?;
-    cx.emit(Matmul { y: buffer, a: x, b: w, bias: None, transpose_b: false, activation: Activation::None });
+    let mut factor = |value, shape: &Shape| {
+        if const_type(own) == dtype {
+            return cx.view(value, shape);
+        }
+        let x = cx.operand(value)?;
+        let y = cx.buffer(dtype, shape)?;
+        cx.emit(Cast { y, x });
+        Ok(y.into())
+    };
+    let (x, w) = (factor(a, &a_matrix)?, factor(b, &b_matrix)?);
+    let result = cx.define(y)?;
+    let product = if const_type(own) == dtype { cx.alias(result, &y_shape)? } else { cx.buffer(dtype, &y_shape)? };
+    cx.emit(Matmul { y: product, a: x, b: w, bias: None, transpose_b: false, activation: Activation::None });
+    if const_type(own) != dtype {
+        cx.emit(Cast { y: result, x: product.into() });
+    }
     let packed = cx.const_len(w);
     cx.add_layer(id, b, packed, inner, LayerInfo::float());
     Ok(())

@@ -1,15 +1,16 @@
-//! Elementwise operations: a group of them is one `map`; types that a `map` does not compute in are converted around it.
+//! Elementwise operations: a group of them is one `map` in `f32`; other types have one `map` each.
 
 use std::collections::BTreeMap;
 
-use bitc_format::inst::{Cast, MapOp};
+use bitc_format::inst::{Cast, Domain, MapOp};
 use bitc_format::{DType, Operand};
+use bitc_ir::eval::array::integers;
 use bitc_ir::ops::Op;
 use bitc_ir::{DType as IrType, NodeId, Shape, Tensor, ValueId};
 
-use super::cx::{Cx, Refusal};
-use super::fuse::{computes, is_loaded};
-use super::map::{Builder, Register, binary_op, compare_op, logic_op};
+use super::cx::{Cx, Refusal, const_type};
+use super::fuse::is_loaded;
+use super::map::{Builder, Register, binary_op, compare_op, has_unary, logic_op};
 use super::shape;
 
 /// `relu`, `add`, `where` and their like.
@@ -54,65 +55,62 @@ pub(super) fn dequantize(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     let floats = cx.f32_operand(q)?;
     let scale = cx.operand(scale)?;
     let y = cx.define(cx.graph().node(id).outputs[0])?;
-    let mut map = Builder::default();
+    let mut map = Builder::new(Domain::F32);
     let (a, b) = (map.load(floats), map.load(scale));
     let result = map.step(MapOp::Mul, &[a, b]);
     cx.emit(map.finish(y, result));
     Ok(())
 }
 
-/// One elementwise operation in a type that a `map` does not store: computed in `f32` and converted.
-///
-/// For `f16` and `bf16` that equals computing exactly and rounding once in the four basic operations. For integers of
-/// at most 16 bits it is exact in the operations that [`exact_in_f32`] names.
+/// One elementwise operation in a type that `map` does not compute in `f32`.
 fn converted(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     let node = cx.graph().node(id);
     let y = node.outputs[0];
-    let types = || node.inputs.iter().flatten().map(|&v| cx.graph().ty(v).dtype);
-    let narrow = |t: IrType| t == IrType::Bool || matches!(t, IrType::F16 | IrType::BF16) || exact_in_f32(&node.op, t);
-    if !computes(&node.op) {
-        let fault = cx.unsupported(id, "no instruction computes this formula");
-        return Err(fault.into());
-    }
-    if let Some(wide) = types().find(|&t| !narrow(t)) {
-        let fault = cx.unsupported(id, "no instruction computes it in this type");
-        return Err(fault.expected("f32, f16, bf16 or a narrow integer type").found(wide).into());
-    }
-    let mut map = Builder::default();
+    let Some(domain) = domain(cx, id) else { return through_f32(cx, id) };
+    let mut map = Builder::new(domain);
     let mut registers = Registers::default();
-    for input in node.inputs.iter().flatten() {
-        let operand =
-            if is_loaded(cx.graph().ty(*input).dtype) { cx.operand(*input)? } else { cx.f32_operand(*input)? };
-        registers.0.insert(*input, map.load(operand));
-    }
     let result = steps(cx, id, &mut map, &mut registers)?;
-    let ty = cx.graph().ty(y);
     let y = cx.define(y)?;
-    if ty.dtype == IrType::Bool {
-        cx.emit(map.finish(y, result));
-        return Ok(());
-    }
-    let floats = cx.buffer(DType::F32, &ty.shape)?;
-    cx.emit(map.finish(floats, result));
-    let x = if ty.dtype.is_float() { floats.into() } else { low_bits(cx, floats.into(), ty.dtype, &ty.shape)? };
-    cx.emit(Cast { y, x });
+    cx.emit(map.finish(y, result));
     Ok(())
 }
 
-/// Whether an operation on integers of a type gives a number that `f32` holds.
-fn exact_in_f32(op: &Op, dtype: IrType) -> bool {
-    use bitc_ir::ops::binary::BinaryKind as Binary;
-    let narrow = dtype.is_integer() && dtype.bits() <= 16;
-    match op {
-        Op::Binary(op) => match op.0 {
-            Binary::Add | Binary::Sub | Binary::Max | Binary::Min => narrow,
-            Binary::Mul => narrow && dtype.bits() <= 8,
-            Binary::Div | Binary::Pow => false,
-        },
-        Op::Unary(op) => narrow && op.0.integer().is_some(),
-        Op::Clip(_) | Op::Where(_) => narrow,
-        _ => false,
+/// The type that one operation is computed in: integers wrap in 64 bits like in their own, floats are rounded once from
+/// double precision.
+fn domain(cx: &Cx<'_>, id: NodeId) -> Option<Domain> {
+    let node = cx.graph().node(id);
+    let values = node.inputs.iter().flatten().chain(&node.outputs);
+    let types: Vec<DType> = values.map(|&v| const_type(cx.graph().ty(v).dtype)).collect();
+    let (stored, loaded) = types.split_last()?;
+    let has = |domain: Domain| match &node.op {
+        Op::Unary(op) => has_unary(domain, op.0),
+        Op::Logic(_) => matches!(domain, Domain::I64 | Domain::U64),
+        Op::BatchNorm(_) | Op::Dequantize(_) => false,
+        _ => true,
+    };
+    let fits =
+        |domain: &Domain| has(*domain) && domain.stores(*stored) && loaded.iter().all(|&dtype| domain.loads(dtype));
+    [Domain::I64, Domain::U64, Domain::F64].into_iter().find(fits)
+}
+
+/// One operation on 16-bit floats that only `f32` has, computed in that and rounded again.
+fn through_f32(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
+    let node = cx.graph().node(id);
+    let y = node.outputs[0];
+    let narrow = |t: IrType| is_loaded(t) || matches!(t, IrType::F16 | IrType::BF16);
+    let types = || node.inputs.iter().flatten().map(|&v| cx.graph().ty(v).dtype);
+    if let Some(wide) = types().find(|&t| !narrow(t)) {
+        let fault = cx.unsupported(id, "no instruction computes it in this type");
+        return Err(fault.expected("f32, f16 or bf16").found(wide).into());
     }
+    let mut map = Builder::new(Domain::F32);
+    let mut registers = Registers::default();
+    for input in node.inputs.iter().flatten() {
+        let operand = cx.f32_operand(*input)?;
+        registers.0.insert(*input, map.load(operand));
+    }
+    let result = steps(cx, id, &mut map, &mut registers)?;
+    cx.compute_f32(y, |y| map.finish(y, result).into())
 }
 
 /// The instruction of a group, when its root is reached.
@@ -121,7 +119,7 @@ fn group(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         return Ok(());
     }
     let y = cx.graph().node(id).outputs[0];
-    let mut map = Builder::default();
+    let mut map = Builder::new(Domain::F32);
     let mut registers = Registers::default();
     for member in cx.groups().members(id).to_vec() {
         let result = steps(cx, member, &mut map, &mut registers)?;
@@ -145,16 +143,27 @@ impl Registers {
         }
         let ty = cx.graph().ty(value);
         let one = ty.shape.0.iter().all(|d| d.is_one());
-        let constant = cx.graph().constant(value).filter(|t| one && is_loaded(t.dtype()));
-        let register = match constant.and_then(|t| t.to_f64().first().copied()) {
-            // Every value that is loaded is an `f32`.
-            Some(value) => map.constant(value as f32),
+        let constant = cx.graph().constant(value).filter(|_| one);
+        let register = match constant.and_then(|t| scalar_bits(map.domain(), t)) {
+            Some(bits) => map.constant_bits(bits),
             // One element may have more axes than the result where it is a bound.
             None if one && ty.shape.rank() > rank => map.load(cx.view(value, &Shape::default())?),
             None => map.load(cx.operand(value)?),
         };
         self.0.insert(value, register);
         Ok(register)
+    }
+}
+
+/// The bits of a single element in the type of a domain that loads it.
+fn scalar_bits(domain: Domain, tensor: &Tensor) -> Option<u64> {
+    if !domain.loads(const_type(tensor.dtype())) {
+        return None;
+    }
+    match domain {
+        Domain::F32 => tensor.to_f64().first().map(|&v| u64::from((v as f32).to_bits())),
+        Domain::F64 => tensor.to_f64().first().map(|v| v.to_bits()),
+        Domain::I64 | Domain::U64 => integers(tensor)?.first().map(|&v| v as u64),
     }
 }
 
@@ -176,7 +185,11 @@ fn steps(cx: &mut Cx<'_>, id: NodeId, map: &mut Builder, registers: &mut Registe
         Op::Unary(op) => map.unary(op.0, first),
         Op::Binary(op) => Some(map.step(binary_op(op.0), &present)),
         Op::Compare(op) => Some(map.step(compare_op(op.0), &present)),
-        Op::Logic(op) => logic_op(op.0).map(|op| map.step(op, &present)),
+        Op::Logic(op) => {
+            let truth = cx.graph().ty(node.outputs[0]).dtype == IrType::Bool;
+            Some(map.step(logic_op(op.0, truth), &present))
+        }
+        Op::Remainder(op) => Some(map.step(if op.floored { MapOp::Mod } else { MapOp::Rem }, &present)),
         Op::Where(_) => Some(map.step(MapOp::Where, &present)),
         Op::Dequantize(_) => Some(map.step(MapOp::Mul, &present)),
         Op::Clip(_) => {
@@ -214,7 +227,7 @@ fn batch_norm(cx: &mut Cx<'_>, id: NodeId, eps: f32, map: &mut Builder, x: Regis
         map.step(MapOp::Mul, &[centred, factors])
     } else {
         let var = cx.view(var, &shape)?;
-        let (var, eps) = (map.load(var), map.constant(eps));
+        let (var, eps) = (map.load(var), map.constant(eps.into()));
         let spread = map.step(MapOp::Add, &[var, eps]);
         let spread = map.step(MapOp::Sqrt, &[spread]);
         let normal = map.step(MapOp::Div, &[centred, spread]);

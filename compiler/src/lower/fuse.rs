@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use bitc_format::inst::MAX_REGISTERS;
+use bitc_format::inst::{Domain, MAX_REGISTERS};
 use bitc_ir::ops::Op;
 use bitc_ir::{DType, Graph, NodeId, Uses, ValueId};
 
+use super::cx::const_type;
 use super::map;
 
 /// The groups of a graph.
@@ -70,37 +71,26 @@ impl Groups {
     }
 }
 
-/// The types whose elements a `map` loads, each value exactly.
+/// The types whose elements a `map` in `f32` loads, each value exactly.
 pub(super) fn is_loaded(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::Bool | DType::I8 | DType::U8 | DType::I16 | DType::U16) || dtype.bits() < 8
+    Domain::F32.loads(const_type(dtype))
 }
 
-/// Whether a node can be steps of a `map`.
+/// Whether a node can be steps of a `map` in `f32`.
 fn is_map(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let dtype = |i: usize| graph.input(id, i).map(|v| graph.ty(v).dtype);
     let is = |i: usize, wanted: DType| dtype(i) == Some(wanted);
-    computes(&node.op)
-        && match &node.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Clip(_) | Op::BatchNorm(_) => is(0, DType::F32),
-            Op::Compare(_) | Op::Dequantize(_) => dtype(0).is_some_and(is_loaded),
-            Op::Logic(_) => is(0, DType::Bool),
-            Op::Where(_) => is(1, DType::F32) || is(1, DType::Bool),
-            Op::Cast(op) => {
-                let stored = matches!(op.to, DType::F32 | DType::Bool);
-                stored && !is(0, op.to) && dtype(0).is_some_and(is_loaded)
-            }
-            _ => false,
+    match &node.op {
+        Op::Unary(op) => map::unary_cost(op.0).is_some() && is(0, DType::F32),
+        Op::Binary(_) | Op::Clip(_) | Op::BatchNorm(_) => is(0, DType::F32),
+        Op::Compare(_) | Op::Dequantize(_) => dtype(0).is_some_and(is_loaded),
+        Op::Logic(_) => is(0, DType::Bool),
+        Op::Where(_) => is(1, DType::F32) || is(1, DType::Bool),
+        Op::Cast(op) => {
+            let stored = matches!(op.to, DType::F32 | DType::Bool);
+            stored && !is(0, op.to) && dtype(0).is_some_and(is_loaded)
         }
-}
-
-/// Whether a `map` has steps for an operation, in some type.
-pub(super) fn computes(op: &Op) -> bool {
-    match op {
-        Op::Unary(op) => map::unary_cost(op.0).is_some(),
-        Op::Logic(op) => map::logic_op(op.0).is_some(),
-        Op::Binary(_) | Op::Clip(_) | Op::BatchNorm(_) | Op::Compare(_) => true,
-        Op::Dequantize(_) | Op::Where(_) | Op::Cast(_) => true,
         _ => false,
     }
 }

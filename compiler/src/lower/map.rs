@@ -16,14 +16,22 @@ pub(super) enum Register {
 }
 
 /// Builds a `map`: what it loads, its constants and its steps, each once.
-#[derive(Default)]
 pub(super) struct Builder {
+    domain: Domain,
     xs: Vec<Operand>,
     consts: Vec<u64>,
     steps: Vec<(MapOp, Vec<Register>)>,
 }
 
 impl Builder {
+    pub(super) fn new(domain: Domain) -> Self {
+        Self { domain, xs: Vec::new(), consts: Vec::new(), steps: Vec::new() }
+    }
+
+    pub(super) fn domain(&self) -> Domain {
+        self.domain
+    }
+
     pub(super) fn load(&mut self, x: Operand) -> Register {
         let at = self.xs.iter().position(|&known| known == x).unwrap_or_else(|| {
             self.xs.push(x);
@@ -32,8 +40,18 @@ impl Builder {
         Register::Loaded(at)
     }
 
-    pub(super) fn constant(&mut self, value: f32) -> Register {
-        let bits = u64::from(value.to_bits());
+    /// A constant, which is a value of the domain.
+    pub(super) fn constant(&mut self, value: f64) -> Register {
+        self.constant_bits(match self.domain {
+            Domain::F32 => u64::from((value as f32).to_bits()),
+            Domain::F64 => value.to_bits(),
+            Domain::I64 => (value as i64).cast_unsigned(),
+            Domain::U64 => value as u64,
+        })
+    }
+
+    /// A constant by its bits in the type of the domain.
+    pub(super) fn constant_bits(&mut self, bits: u64) -> Register {
         let at = self.consts.iter().position(|&known| known == bits).unwrap_or_else(|| {
             self.consts.push(bits);
             self.consts.len() - 1
@@ -48,7 +66,7 @@ impl Builder {
 
     /// The steps of a formula of one input; `None` where no instruction computes it.
     pub(super) fn unary(&mut self, kind: UnaryKind, x: Register) -> Option<Register> {
-        if let Some(op) = unary_op(kind) {
+        if let Some(op) = unary_op(kind).filter(|&op| self.domain.has(op)) {
             return Some(self.step(op, &[x]));
         }
         Some(match kind {
@@ -92,7 +110,7 @@ impl Builder {
 
     /// The instruction that stores a register.
     pub(super) fn finish(self, y: BufferId, result: Register) -> Map {
-        let Self { xs, consts, steps } = self;
+        let Self { domain, xs, consts, steps } = self;
         let number = |register: Register| match register {
             Register::Loaded(i) => i,
             Register::Constant(i) => xs.len() + i,
@@ -106,17 +124,23 @@ impl Builder {
         };
         let steps = steps.into_iter().map(step).collect();
         let result = number(result) as u32;
-        Map { y, domain: Domain::F32, xs, consts, steps, result }
+        Map { y, domain, xs, consts, steps, result }
     }
 }
 
-/// How many registers for steps and constants a formula takes; `None` where no instruction computes it.
+/// How many registers for steps and constants a formula takes in `f32`; `None` where it is computed in another type.
 pub(super) fn unary_cost(kind: UnaryKind) -> Option<usize> {
     match kind {
         UnaryKind::Relu2 => Some(2),
         UnaryKind::Softplus | UnaryKind::Cosh | UnaryKind::Sinh => Some(9),
-        kind => unary_op(kind).map(|_| 1),
+        kind => unary_op(kind).filter(|&op| Domain::F32.has(op)).map(|_| 1),
     }
+}
+
+/// Whether a formula has steps in a domain.
+pub(super) fn has_unary(domain: Domain, kind: UnaryKind) -> bool {
+    let one = unary_op(kind).is_some_and(|op| domain.has(op));
+    one || kind == UnaryKind::Relu2 || (domain == Domain::F32 && unary_cost(kind).is_some())
 }
 
 /// The one step that computes a formula, if one does.
@@ -139,10 +163,19 @@ fn unary_op(kind: UnaryKind) -> Option<MapOp> {
         UnaryKind::Floor => MapOp::Floor,
         UnaryKind::Ceil => MapOp::Ceil,
         UnaryKind::Round => MapOp::RoundHalfEven,
-        UnaryKind::Relu2 | UnaryKind::Softplus | UnaryKind::Cosh | UnaryKind::Sinh => return None,
-        UnaryKind::Sin | UnaryKind::Cos | UnaryKind::Tan => return None,
-        UnaryKind::Asin | UnaryKind::Acos | UnaryKind::Atan => return None,
-        UnaryKind::Asinh | UnaryKind::Acosh | UnaryKind::Atanh => return None,
+        UnaryKind::Softplus => MapOp::Softplus,
+        UnaryKind::Sin => MapOp::Sin,
+        UnaryKind::Cos => MapOp::Cos,
+        UnaryKind::Tan => MapOp::Tan,
+        UnaryKind::Asin => MapOp::Asin,
+        UnaryKind::Acos => MapOp::Acos,
+        UnaryKind::Atan => MapOp::Atan,
+        UnaryKind::Sinh => MapOp::Sinh,
+        UnaryKind::Cosh => MapOp::Cosh,
+        UnaryKind::Asinh => MapOp::Asinh,
+        UnaryKind::Acosh => MapOp::Acosh,
+        UnaryKind::Atanh => MapOp::Atanh,
+        UnaryKind::Relu2 => return None,
     })
 }
 
@@ -171,12 +204,16 @@ pub(super) fn compare_op(kind: CompareKind) -> MapOp {
     }
 }
 
-/// The step of an operation on truth values; `None` for one that only integers have.
-pub(super) fn logic_op(kind: LogicKind) -> Option<MapOp> {
+/// The step of an operation on truth values, or on the bits of integers.
+pub(super) fn logic_op(kind: LogicKind, truth: bool) -> MapOp {
     match kind {
-        LogicKind::And => Some(MapOp::And),
-        LogicKind::Or => Some(MapOp::Or),
-        LogicKind::Xor => Some(MapOp::Xor),
-        LogicKind::ShiftLeft | LogicKind::ShiftRight => None,
+        LogicKind::And if truth => MapOp::And,
+        LogicKind::Or if truth => MapOp::Or,
+        LogicKind::Xor if truth => MapOp::Xor,
+        LogicKind::And => MapOp::BitAnd,
+        LogicKind::Or => MapOp::BitOr,
+        LogicKind::Xor => MapOp::BitXor,
+        LogicKind::ShiftLeft => MapOp::ShiftLeft,
+        LogicKind::ShiftRight => MapOp::ShiftRight,
     }
 }

@@ -1,11 +1,11 @@
-//! Operations that look along axes: normalisations, softmax, reductions, the position of an extreme.
+//! Operations that look along axes: normalisations, softmax, reductions, scans, the position of an
+//! extreme, sorting.
 
-use bitc_format::inst::{ArgReduce, LayerNorm, Reduce, ReduceOp, RmsNorm, Softmax};
+use bitc_format::inst::{ArgReduce, LayerNorm, Reduce, ReduceOp, RmsNorm, Scan, Softmax, TopK};
 use bitc_ir::ops::reduce::ReduceKind;
 use bitc_ir::{DType, NodeId, ops};
 
-use super::cx::{Cx, Refusal};
-use super::fuse;
+use super::cx::{Cx, Refusal, number_type};
 use super::shape::axis;
 
 /// `layer_norm`.
@@ -47,9 +47,9 @@ pub(super) fn softmax(cx: &mut Cx<'_>, id: NodeId, op: &ops::Softmax) -> Result<
 
 /// `reduce_sum` and its like.
 pub(super) fn reduce(cx: &mut Cx<'_>, id: NodeId, op: &ops::Reduce) -> Result<(), Refusal> {
-    computed_as_f32(cx, id)?;
     let input = cx.input(id, 0)?;
-    let rank = cx.graph().ty(input).shape.rank();
+    let ty = cx.graph().ty(input);
+    let dtype = number_type(ty.dtype);
     let kind = match op.kind {
         ReduceKind::Sum => ReduceOp::Sum,
         ReduceKind::Mean => ReduceOp::Mean,
@@ -57,25 +57,45 @@ pub(super) fn reduce(cx: &mut Cx<'_>, id: NodeId, op: &ops::Reduce) -> Result<()
         ReduceKind::Min => ReduceOp::Min,
         ReduceKind::Prod => ReduceOp::Prod,
     };
-    let axes = op.resolved(rank).unwrap_or_default().into_iter().fold(0, |bits, axis| bits | 1 << axis);
-    let x = cx.f32_operand(input)?;
-    cx.compute_f32(cx.graph().node(id).outputs[0], |y| Reduce { y, x, op: kind, axes }.into())
+    let axes = op.resolved(ty.shape.rank()).unwrap_or_default().into_iter().fold(0, |bits, axis| bits | 1 << axis);
+    let x = cx.operand_as(input, dtype)?;
+    cx.compute_as(cx.graph().node(id).outputs[0], dtype, |y| Reduce { y, x, op: kind, axes }.into())
+}
+
+/// `cumsum` and `cumprod`.
+pub(super) fn cumulate(cx: &mut Cx<'_>, id: NodeId, op: &ops::Cumulate) -> Result<(), Refusal> {
+    let input = cx.input(id, 0)?;
+    let ty = cx.graph().ty(input);
+    let dtype = number_type(ty.dtype);
+    let axis = axis(op.axis, ty.shape.rank());
+    let x = cx.operand_as(input, dtype)?;
+    let ops::Cumulate { product, exclusive, reverse, .. } = *op;
+    let scan = |y| Scan { y, x, axis, product, exclusive, reverse }.into();
+    cx.compute_as(cx.graph().node(id).outputs[0], dtype, scan)
 }
 
 /// `argmax` and `argmin`.
 pub(super) fn argmax(cx: &mut Cx<'_>, id: NodeId, op: &ops::ArgMax) -> Result<(), Refusal> {
     let input = cx.input(id, 0)?;
     let ty = cx.graph().ty(input);
-    // Every value of these types is an `f32`.
-    if !(fuse::is_loaded(ty.dtype) || matches!(ty.dtype, DType::F16 | DType::BF16)) {
-        let fault = cx.unsupported(id, "no instruction compares values of this type");
-        return Err(fault.expected("a type whose values are all f32").found(ty.dtype).into());
-    }
     let axis = axis(op.axis, ty.shape.rank());
-    let x = cx.f32_operand(input)?;
+    let x = cx.operand_as(input, number_type(ty.dtype))?;
     let y = cx.define(cx.graph().node(id).outputs[0])?;
     cx.emit(ArgReduce { y, x, axis, min: op.min, last: op.last });
     Ok(())
+}
+
+/// `top_k`.
+pub(super) fn top_k(cx: &mut Cx<'_>, id: NodeId, op: &ops::TopK) -> Result<(), Refusal> {
+    let input = cx.input(id, 0)?;
+    let ty = cx.graph().ty(input);
+    let (dtype, axis) = (number_type(ty.dtype), axis(op.axis, ty.shape.rank()));
+    let x = cx.operand_as(input, dtype)?;
+    let &[values, indices] = &cx.graph().node(id).outputs[..] else {
+        return Err(cx.unsupported(id, "it has not two results").into());
+    };
+    let positions = cx.define(indices)?;
+    cx.compute_as(values, dtype, |y| TopK { y, positions, x, axis, largest: op.largest }.into())
 }
 
 /// The first input is of a type that is computed as `f32`.

@@ -1,6 +1,6 @@
 //! Operations that move elements or only name them anew.
 
-use bitc_format::inst::{Cast, Concat, Expand, Gather, Pad, PadMode, Slice, Transpose};
+use bitc_format::inst::{Cast, Concat, Expand, Pad, PadMode, Slice, Transpose};
 use bitc_format::{BufferId, Operand};
 use bitc_ir::ops::pad::PadMode as IrMode;
 use bitc_ir::{Dim, NodeId, ValueId, ops};
@@ -124,16 +124,6 @@ fn sliced(cx: &mut Cx<'_>, id: NodeId, first: &[(Dim, i64)]) -> Result<(), Refus
     }
     let y = cx.define(cx.graph().node(id).outputs[0])?;
     cx.emit(Slice { y, x, starts, steps });
-    Ok(())
-}
-
-/// `gather`.
-pub(super) fn gather(cx: &mut Cx<'_>, id: NodeId, op: &ops::Gather) -> Result<(), Refusal> {
-    let (input, indices) = (cx.input(id, 0)?, cx.input(id, 1)?);
-    let axis = axis(op.axis, cx.graph().ty(input).shape.rank());
-    let (x, indices) = (cx.operand(input)?, cx.operand(indices)?);
-    let y = cx.define(cx.graph().node(id).outputs[0])?;
-    cx.emit(Gather { y, x, indices, axis });
     Ok(())
 }
 

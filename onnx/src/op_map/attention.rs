@@ -1,12 +1,12 @@
 //! Attention and rotary embedding, by their function bodies.
 
-use bitc_ir::ops::{Concat, Expand, MatMul, Reduce, Softmax, reduce::ReduceKind};
+use bitc_ir::ops::{Concat, Expand, MatMul, Reduce, reduce::ReduceKind};
 use bitc_ir::{Attr, DType, Dim, Shape, ValueId};
 
 use super::Rule::With;
 use super::elementwise::with_scalar;
 use super::layout::part;
-use super::loss::accumulator;
+use super::norm::softmax_of;
 use super::{Entry, std};
 use crate::error::Cause;
 use crate::import::attrs::required;
@@ -63,7 +63,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let softcap = cx.attrs.float_or("softcap", 0.0)?;
     let (left, right) = (cx.attrs.int_or("left_window_size", -1)?, cx.attrs.int_or("right_window_size", -1)?);
     let shown = cx.attrs.int_or("qk_matmul_output_mode", 0)?;
-    cx.attrs.ignore(&["softmax_precision"]);
+    let precision = cx.attrs.dtype("softmax_precision")?;
     if cx.opt(6).is_some() || left >= 0 || right >= 0 {
         return Err(unsupported("Attention with windows or padded keys"));
     }
@@ -102,29 +102,29 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let k = cx.transpose(k, vec![0, 1, 3, 2])?;
     let k = with_scalar(cx, "mul", k, scale.sqrt())?;
     let raw = cx.add(MatMul, &[q, k])?;
-    let compute = accumulator(dtype);
-    let mut scores = cx.cast(raw, compute)?;
+    let mut scores = raw;
     if softcap != 0.0 {
         let scaled = with_scalar(cx, "div", scores, f64::from(softcap))?;
         let bent = cx.simple("tanh", &[scaled])?;
         scores = with_scalar(cx, "mul", bent, f64::from(softcap))?;
     }
     let capped = scores;
-    let bias = bias(cx, compute, causal, &rows, &columns, &past)?;
+    let bias = bias(cx, dtype, causal, &rows, &columns, &past)?;
     if let Some(bias) = bias {
         scores = cx.simple("add", &[scores, bias])?;
     }
     let biased = scores;
-    let mut weights = cx.add(Softmax { axis: -1, log: false }, &[scores])?;
+    let scores = cx.cast(scores, precision.unwrap_or(dtype))?;
+    let weights = softmax_of(cx, scores, -1, false)?;
+    let mut weights = cx.cast(weights, dtype)?;
     if let Some(bias) = bias {
         // A row that sees nothing gives zeros, not NaN.
         let highest = cx.add(Reduce { kind: ReduceKind::Max, axes: vec![-1], keep: true }, &[bias])?;
-        let nothing = cx.scalar(compute, f64::NEG_INFINITY)?;
+        let nothing = cx.scalar(dtype, f64::NEG_INFINITY)?;
         let blind = cx.simple("equal", &[highest, nothing])?;
-        let zero = cx.scalar(compute, 0.0)?;
+        let zero = cx.scalar(dtype, 0.0)?;
         weights = cx.simple("where", &[blind, zero, weights])?;
     }
-    let weights = cx.cast(weights, dtype)?;
     let v = cx.cast(v, dtype)?;
     let mut y = cx.add(MatMul, &[weights, v])?;
     if flat {
@@ -137,7 +137,6 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
         3 => weights,
         other => return Err(unsupported(format!("`qk_matmul_output_mode` {other}"))),
     };
-    let shown = cx.cast(shown, dtype)?;
     Ok(vec![y, present_k, present_v, shown])
 }
 

@@ -1,6 +1,6 @@
 //! Losses, by their definitions.
 
-use bitc_ir::ops::{Gather, GatherElements, Reduce, Softmax, reduce::ReduceKind};
+use bitc_ir::ops::{Gather, GatherElements, Reduce, reduce::ReduceKind};
 use bitc_ir::{DType, Dim, ValueId};
 
 use super::Rule::With;
@@ -23,7 +23,7 @@ fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>) -> Outputs {
 fn softmax_cross_entropy(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 3)?;
     let scores = cx.input(0)?;
-    let logs = cx.add(Softmax { axis: 1, log: true }, &[scores])?;
+    let logs = softmax_of(cx, scores, 1, true)?;
     Ok(vec![likelihood_loss(cx, logs)?, logs])
 }
 

@@ -313,9 +313,26 @@ fn flattened(cx: &mut NodeCx<'_, '_>) -> Result<(ValueId, i64), Cause> {
 
 fn softmax(cx: &mut NodeCx<'_, '_>, log: bool) -> Outputs {
     let (x, axis) = flattened(cx)?;
-    let y = cx.add(Softmax { axis, log }, &[x])?;
+    let y = softmax_of(cx, x, axis, log)?;
     let dims = cx.dims(cx.input(0)?);
     Ok(vec![cx.reshape(y, dims)?])
+}
+
+/// Softmax or its logarithm. In types other than `f32` by the body that the standard gives for it, so that halves are
+/// rounded after every step as elsewhere.
+pub(super) fn softmax_of(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: i64, log: bool) -> Result<ValueId, Cause> {
+    if cx.dtype(x) == DType::F32 {
+        return cx.add(Softmax { axis, log }, &[x]);
+    }
+    let peak = keep(cx, ReduceKind::Max, x, &[axis])?;
+    let below = cx.simple("sub", &[x, peak])?;
+    let powers = cx.simple("exp", &[below])?;
+    let sum = keep(cx, ReduceKind::Sum, powers, &[axis])?;
+    if log {
+        let sum = cx.simple("log", &[sum])?;
+        return cx.simple("sub", &[below, sum]);
+    }
+    cx.simple("div", &[powers, sum])
 }
 
 /// One at the first maximum, zero elsewhere.

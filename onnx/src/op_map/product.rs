@@ -8,15 +8,14 @@ use super::Rule::With;
 use super::elementwise::with_scalar;
 use super::layout::part;
 use super::pool::Spatial;
-use super::{Entry, std};
+use super::{Entry, einsum, std};
 use crate::error::Cause;
-use crate::import::attrs::required;
 use crate::import::node::{NodeCx, Outputs, unsupported};
 
 pub(super) const TABLE: &[Entry] = &[
     std("MatMul", With(matmul)),
     std("Gemm", With(gemm)),
-    std("Einsum", With(einsum)),
+    std("Einsum", With(einsum::einsum)),
     std("Conv", With(conv)),
     std("ConvTranspose", With(conv_transpose)),
     std("MatMulInteger", With(matmul_integer)),
@@ -68,13 +67,6 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let Some(c) = c.filter(|_| beta != 0.0) else { return Ok(vec![scaled]) };
     let c = if beta == 1.0 { c } else { with_scalar(cx, "mul", c, f64::from(beta))? };
     Ok(vec![cx.simple("add", &[scaled, c])?])
-}
-
-fn einsum(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    let equation = cx.attrs.str("equation")?;
-    let equation: String = required("equation", equation)?.chars().filter(|c| !c.is_whitespace()).collect();
-    let inputs = cx.all()?;
-    Ok(vec![cx.named("einsum", vec![("equation", equation.into())], &inputs)?])
 }
 
 /// An operand of a convolution in single precision: halves are widened, other types are refused.

@@ -52,6 +52,21 @@ impl DType {
         DType::F64,
     ];
 
+    /// The types that instructions compute in as they are: all but bits and the 16-bit floats.
+    pub const NUMBERS: &'static [DType] = &[
+        DType::Bool,
+        DType::I8,
+        DType::U8,
+        DType::I16,
+        DType::U16,
+        DType::I32,
+        DType::U32,
+        DType::I64,
+        DType::U64,
+        DType::F32,
+        DType::F64,
+    ];
+
     /// The number that stands for this type in an artifact.
     pub const fn code(self) -> u32 {
         match self {

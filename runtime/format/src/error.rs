@@ -246,11 +246,6 @@ pub enum Fault {
         /// Its value.
         value: i64,
     },
-    /// The wire format has a place for this and this version does not run it.
-    Unsupported {
-        /// What it is.
-        what: &'static str,
-    },
     /// A size overflows or is negative.
     Overflow {
         /// Of what.
@@ -333,7 +328,6 @@ impl fmt::Display for Fault {
             }
             Self::NotConst { operand } => write!(f, "`{operand}` must be a constant"),
             Self::Attribute { name, value } => write!(f, "`{name}` cannot be {value}"),
-            Self::Unsupported { what } => write!(f, "{what} is not supported by this version"),
             Self::Overflow { what } => write!(f, "the size of `{what}` is negative or overflows"),
         }
     }

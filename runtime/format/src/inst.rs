@@ -26,12 +26,12 @@ mod reduce;
 
 pub use dense::{Activation, Conv2d, Matmul, Pool2d, PoolKind};
 pub use elementwise::{Cast, Domain, MAX_REGISTERS, Map, MapOp, Step};
-pub use index::{ArgReduce, Gather};
+pub use index::{ArgReduce, Combine, Gather, Pick, Scatter, TopK};
 pub use logic::{Logic, LogicHead};
-pub use moves::{Concat, Expand, Pad, PadMode, Slice, Transpose};
+pub use moves::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 pub use norm::{LayerNorm, RmsNorm, Softmax};
 pub use quantized::{BitConv2d, BitLinear, Floor, Granularity, Quantize, QuantizeKind};
-pub use reduce::{Reduce, ReduceOp};
+pub use reduce::{Reduce, ReduceOp, Scan};
 
 /// The most entries of a list inside an instruction.
 const MAX_LIST: u64 = 1 << 14;
@@ -201,9 +201,13 @@ insts! {
     0x0112 "slice" Slice,
     0x0113 "pad" Pad,
     0x0114 "expand" Expand,
+    0x0120 "iota" Iota,
+    0x0121 "sizes" Sizes,
     // Reductions and normalisations.
     0x0200 "reduce" Reduce,
     0x0201 "arg_reduce" ArgReduce,
+    0x0202 "scan" Scan,
+    0x0203 "top_k" TopK,
     0x0210 "softmax" Softmax,
     0x0220 "layer_norm" LayerNorm,
     0x0221 "rms_norm" RmsNorm,
@@ -219,6 +223,8 @@ insts! {
     0x0500 "logic" Logic,
     // Access by index.
     0x0600 "gather" Gather,
+    0x0601 "pick" Pick,
+    0x0602 "scatter" Scatter,
 }
 
 impl Inst {

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use crate::inst::{
-    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Concat, Conv2d, Domain, Expand, Floor, Gather, Granularity,
-    LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce,
-    ReduceOp, RmsNorm, Slice, Softmax, Step, Transpose,
+    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, Domain, Expand, Floor, Gather,
+    Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind, Quantize,
+    QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
 };
 use crate::read::kind;
 use crate::write::assemble;
@@ -261,7 +261,7 @@ fn code_faults_are_told_apart() {
     assert_eq!(code(16, 99), ErrorKind::Truncated { needed: 396, found: 24 });
     assert_eq!(code(16, 99_999), ErrorKind::TooMany { what: "entries of a list", max: 1 << 14, found: 99_999 });
     assert_eq!(code(24, 1 | 1 << 31), ErrorKind::Index { what: "constant", value: 1, count: 1 });
-    assert_eq!(code(36, 99), ErrorKind::Code { what: "operation of a map", value: 99 });
+    assert_eq!(code(36, 199), ErrorKind::Code { what: "operation of a map", value: 199 });
     let longer = with_section(kind::CODE, |bytes| {
         put(bytes, 4, 0x0100 | 10 << 16);
         bytes.extend([0; 4]);
@@ -345,7 +345,7 @@ fn contracts_name_what_is_broken() {
         })
     };
     assert_eq!(map(Domain::F32, vec![], 1), Ok(()));
-    assert_eq!(map(Domain::U64, vec![], 0), Err(Fault::Unsupported { what: "this domain of a map" }));
+    assert_eq!(map(Domain::U64, vec![], 0), Err(Fault::DType { operand: "y", found: DType::F32 }));
     assert_eq!(map(Domain::F32, vec![], 2), Err(Fault::Attribute { name: "result", value: 2 }));
     let step = |args| vec![Step { op: MapOp::Add, args }];
     let register = |value| Err(Fault::Attribute { name: "register of a step", value });
@@ -354,6 +354,24 @@ fn contracts_name_what_is_broken() {
     assert_eq!(map(Domain::F32, step([0, 1, 1]), 2), register(1));
     let many = vec![Step { op: MapOp::Abs, args: [0, 0, 0] }; 63];
     assert_eq!(map(Domain::F32, many, 2), Err(Fault::Attribute { name: "registers", value: 65 }));
+    let wide = |op, x, y| {
+        contract(|b| {
+            let mut buffer = |dtype| {
+                let (dims, slot) = ([b.w.fixed(4)], b.w.slot());
+                b.w.buffer(dtype, &dims, 1, slot)
+            };
+            let (x, y) = (buffer(x), buffer(y));
+            let port = DTypeSet::convertible_to(b.w.buffers[x.index()].dtype);
+            b.w.input("wide", x, port);
+            let steps = vec![Step { op, args: [0, 0, 0] }];
+            Map { y, domain: Domain::I64, xs: vec![x.into()], consts: vec![], steps, result: 1 }.into()
+        })
+    };
+    assert_eq!(wide(MapOp::BitAnd, DType::U32, DType::I8), Ok(()));
+    assert_eq!(wide(MapOp::BitAnd, DType::U64, DType::I8), Err(Fault::DType { operand: "xs", found: DType::U64 }));
+    assert_eq!(wide(MapOp::BitAnd, DType::I8, DType::F32), Err(Fault::DType { operand: "y", found: DType::F32 }));
+    let sine = Err(Fault::Attribute { name: "operation of a step", value: 96 });
+    assert_eq!(wide(MapOp::Sin, DType::I8, DType::I8), sine);
     let matmul = |a: &[u64], b_shape: &[u64], y: &[i64]| {
         contract(|b| {
             let (a, bm, y) = (b.x(a).into(), b.x(b_shape).into(), b.y(y));
@@ -510,8 +528,12 @@ fn every_instruction() -> Vec<Inst> {
         Slice { y, x: x.into(), starts: vec![DimId(1)], steps: vec![-2] }.into(),
         Pad { y, x: x.into(), before: vec![DimId(4)], mode: PadMode::Wrap, value: 1 << 40 }.into(),
         Expand { y, x: x.into() }.into(),
+        Iota { y }.into(),
+        Sizes { y, dims: vec![DimId(2), DimId(6)] }.into(),
         Reduce { y, x: x.into(), op: ReduceOp::LogSumExp, axes: 5 }.into(),
         ArgReduce { y, x: x.into(), axis: 1, min: true, last: false }.into(),
+        Scan { y, x: x.into(), axis: 1, product: true, exclusive: false, reverse: true }.into(),
+        TopK { y, positions: BufferId(4), x: x.into(), axis: 2, largest: true }.into(),
         Softmax { y, x: x.into(), axis: 2, log: true }.into(),
         LayerNorm { y, x: x.into(), gamma: Some(c.into()), beta: None, axis: 1, eps: 0.5 }.into(),
         RmsNorm { y, x: x.into(), gamma: None, axis: 1, eps: 0.25 }.into(),
@@ -574,6 +596,8 @@ fn every_instruction() -> Vec<Inst> {
         }
         .into(),
         Gather { y, x: x.into(), indices: c.into(), axis: 3 }.into(),
+        Pick { y, x: x.into(), indices: c.into(), axis: None, batch: 2 }.into(),
+        Scatter { y, x: x.into(), indices: c.into(), updates: x.into(), axis: Some(1), combine: Combine::Max }.into(),
     ]
 }
 

@@ -1,17 +1,25 @@
 //! Float products and windows.
 
+use bitc_format::DType;
 use bitc_format::inst::{Conv2d, Matmul, Pool2d};
 
 use crate::RunError;
+use crate::arena::Pod;
 use crate::frame::Frame;
 use crate::kernels::dense::Product;
+use crate::kernels::number::Number;
 use crate::kernels::post;
 use crate::kernels::window::{self, Planes, Slide};
 
-pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), RunError> {
-    frame.fill(inst.y, |frame, y: &mut [f32]| {
-        let (a, b) = (frame.array::<f32>(inst.a)?, frame.array::<f32>(inst.b)?);
-        let bias = frame.optional::<f32>(inst.bias)?;
+/// Calls `multiply` with the factors of each pair of matrices and the place of their product; the sizes are rows,
+/// columns and inner dimension.
+fn each_product<T: Pod>(
+    frame: &mut Frame<'_, '_>,
+    inst: &Matmul,
+    mut multiply: impl FnMut(&Frame<'_, '_>, [usize; 3], &[T], &[T], &mut [T]) -> Result<(), RunError>,
+) -> Result<(), RunError> {
+    frame.fill(inst.y, |frame, y: &mut [T]| {
+        let (a, b) = (frame.array::<T>(inst.a)?, frame.array::<T>(inst.b)?);
         let shape = frame.shape(inst.y);
         let rank = shape.len();
         let (m, n, k) = (shape[rank - 2], shape[rank - 1], a.shape.last_or_one());
@@ -24,18 +32,47 @@ pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), Run
                 b_at += i * b_strides[axis];
                 rest /= shape[axis];
             }
-            let (a, b) = (&a.data[a_at..][..m * k], &b.data[b_at..][..k * n]);
-            frame.kernels.matmul(Product { a, b, k, n, transposed: inst.transpose_b }, y);
-            if let Some(bias) = bias {
-                for y in y.chunks_exact_mut(n) {
-                    if let [bias] = *bias {
-                        y.iter_mut().for_each(|y| *y += bias);
-                    } else {
-                        y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias);
-                    }
+            multiply(frame, [m, n, k], &a.data[a_at..][..m * k], &b.data[b_at..][..k * n], y)?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), RunError> {
+    match frame.dtype(inst.y) {
+        DType::F64 => return plain_matmul::<f64>(frame, inst),
+        DType::I64 => return plain_matmul::<i64>(frame, inst),
+        DType::U64 => return plain_matmul::<u64>(frame, inst),
+        DType::I32 => return plain_matmul::<i32>(frame, inst),
+        DType::U32 => return plain_matmul::<u32>(frame, inst),
+        _ => {}
+    }
+    each_product(frame, inst, |frame, [_, n, k], a, b, y: &mut [f32]| {
+        frame.kernels.matmul(Product { a, b, k, n, transposed: inst.transpose_b }, y);
+        if let Some(bias) = frame.optional::<f32>(inst.bias)? {
+            for y in y.chunks_exact_mut(n) {
+                if let [bias] = *bias {
+                    y.iter_mut().for_each(|y| *y += bias);
+                } else {
+                    y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias);
                 }
             }
-            post::activate(inst.activation, y);
+        }
+        post::activate(inst.activation, y);
+        Ok(())
+    })
+}
+
+/// The product in a type that models multiply rarely: row by row, so that the rows of `b` are read in order.
+fn plain_matmul<T: Number>(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), RunError> {
+    each_product(frame, inst, |_, [_, n, k], a: &[T], b, y| {
+        y.fill(T::default());
+        for (row, y) in y.chunks_exact_mut(n).enumerate() {
+            for (i, &a) in a[row * k..][..k].iter().enumerate() {
+                for (j, y) in y.iter_mut().enumerate() {
+                    *y = T::multiply_add(*y, a, b[if inst.transpose_b { j * k + i } else { i * n + j }]);
+                }
+            }
         }
         Ok(())
     })

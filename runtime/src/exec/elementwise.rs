@@ -1,6 +1,6 @@
 //! `map` and `cast`.
 
-use bitc_format::inst::{Cast, Map};
+use bitc_format::inst::{Cast, Domain, Map};
 use bitc_format::{DType, Operand};
 
 use crate::RunError;
@@ -10,12 +10,30 @@ use crate::extents::Extents;
 use crate::frame::Frame;
 use crate::kernels::elementwise::{TILE, Tile};
 
+#[cfg(not(feature = "minimal"))]
+mod wide;
+
 /// Bytes for the registers of a program.
 pub(crate) fn map_scratch(inst: &Map) -> usize {
-    (inst.xs.len() + inst.consts.len() + inst.steps.len()) * size_of::<Tile>()
+    let tile = if inst.domain == Domain::F32 { size_of::<Tile>() } else { TILE * size_of::<u64>() };
+    (inst.xs.len() + inst.consts.len() + inst.steps.len()) * tile
 }
 
 pub(crate) fn map(frame: &mut Frame<'_, '_>, inst: &Map) -> Result<(), RunError> {
+    match inst.domain {
+        Domain::F32 => map_f32(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Domain::F64 => wide::map::<f64>(frame, inst, DType::F64),
+        #[cfg(not(feature = "minimal"))]
+        Domain::I64 => wide::map::<i64>(frame, inst, DType::I64),
+        #[cfg(not(feature = "minimal"))]
+        Domain::U64 => wide::map::<u64>(frame, inst, DType::U64),
+        #[cfg(feature = "minimal")]
+        _ => Err(RunError::ProgramChanged),
+    }
+}
+
+fn map_f32(frame: &mut Frame<'_, '_>, inst: &Map) -> Result<(), RunError> {
     let to_bool = frame.dtype(inst.y) == DType::Bool;
     frame.fill_with_scratch(inst.y, |frame, y: &mut [u8], scratch| {
         let registers = scratch.bytes_mut().get_mut(..map_scratch(inst)).and_then(arena::elements_mut);
@@ -64,14 +82,14 @@ fn load(
 }
 
 #[inline(always)]
-fn gather<T: Copy>(
+fn gather<T: Copy, R: Copy>(
     x: &[T],
     shape: &Extents,
     to: &Extents,
     start: usize,
     first: bool,
-    register: &mut [f32],
-    convert: impl Fn(T) -> f32,
+    register: &mut [R],
+    convert: impl Fn(T) -> R,
 ) {
     let whole = x.len() == to.numel();
     if whole {

@@ -1,6 +1,6 @@
 //! Instructions that move elements: they only look at how many bytes an element has.
 
-use bitc_format::inst::{Concat, Expand, Pad, PadMode, Slice, Transpose};
+use bitc_format::inst::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 use bitc_format::{BufferId, MAX_RANK, Operand};
 
 use crate::RunError;
@@ -125,6 +125,20 @@ fn pad_sized<T: Pod>(frame: &mut Frame<'_, '_>, inst: &Pad, value: T) -> Result<
                 *y = start.zip(from).map_or(value, |(start, from)| x.data[start + from]);
             }
         }
+        Ok(())
+    })
+}
+
+pub(crate) fn iota(frame: &mut Frame<'_, '_>, inst: &Iota) -> Result<(), RunError> {
+    frame.fill(inst.y, |_, y: &mut [i64]| {
+        y.iter_mut().zip(0..).for_each(|(y, i)| *y = i);
+        Ok(())
+    })
+}
+
+pub(crate) fn sizes(frame: &mut Frame<'_, '_>, inst: &Sizes) -> Result<(), RunError> {
+    frame.fill(inst.y, |frame, y: &mut [i64]| {
+        y.iter_mut().zip(&inst.dims).for_each(|(y, &dim)| *y = frame.value(dim));
         Ok(())
     })
 }

@@ -88,5 +88,25 @@ fn apply(op: MapOp, y: &mut Tile, a: &Tile, b: &Tile, c: &Tile) {
         MapOp::Xor => binary(y, a, b, |a, b| truth((a != 0.0) ^ (b != 0.0))),
         MapOp::Where => ternary(y, a, b, c, |a, b, c| if a != 0.0 { b } else { c }),
         MapOp::Clip => ternary(y, a, b, c, math::clip),
+        // Contracts keep these out of single precision.
+        MapOp::Mod
+        | MapOp::Rem
+        | MapOp::BitAnd
+        | MapOp::BitOr
+        | MapOp::BitXor
+        | MapOp::ShiftLeft
+        | MapOp::ShiftRight
+        | MapOp::Sin
+        | MapOp::Cos
+        | MapOp::Tan
+        | MapOp::Asin
+        | MapOp::Acos
+        | MapOp::Atan
+        | MapOp::Sinh
+        | MapOp::Cosh
+        | MapOp::Asinh
+        | MapOp::Acosh
+        | MapOp::Atanh
+        | MapOp::Softplus => y.fill(f32::NAN),
     }
 }

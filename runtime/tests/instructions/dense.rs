@@ -188,3 +188,22 @@ fn pool2d_follows_its_definition() {
         }
     }
 }
+
+#[test]
+fn matmul_of_other_types_is_exact() {
+    fn check<T: bitc_runtime::Element + PartialEq + std::fmt::Debug>(a: [T; 4], b: [T; 4], product: [T; 4]) {
+        for transpose_b in [false, true] {
+            let b = if transpose_b { [b[0], b[2], b[1], b[3]] } else { b };
+            let mut case = Case::new();
+            let (a, b) = (case.input(&[1, 2, 2], &a), case.input(&[2, 2], &b));
+            let y = case.output(T::DTYPE, &[1, 2, 2]);
+            case.push(Matmul { y, a, b, bias: None, transpose_b, activation: Activation::None });
+            assert_eq!(case.run()[0].to_vec::<T>(), product);
+        }
+    }
+    check([i32::MAX, 1, -2, 3], [2, 0, 5, -1], [3, -1, 11, -3]);
+    check([u32::MAX, 1, 2, 3], [2, 0, 5, 1], [3, 1, 19, 3]);
+    check([i64::MIN, 1, -2, 3], [1, 0, 5, -1], [i64::MIN + 5, -1, 13, -3]);
+    check([u64::MAX, 1, 2, 3], [2, 0, 5, 1], [3, 1, 19, 3]);
+    check([0.1, 1e300, 2.0, 3.0], [2.0, 0.0, 1e-300, -1.0], [0.1 * 2.0 + 1e300 * 1e-300, -1e300, 4.0, -3.0]);
+}

@@ -1,7 +1,7 @@
-//! `transpose`, `concat`, `slice`, `pad` and `expand`.
+//! `transpose`, `concat`, `slice`, `pad`, `expand`, `iota` and `sizes`.
 
 use bitc_format::DType;
-use bitc_format::inst::{Concat, Expand, Pad, PadMode, Slice, Transpose};
+use bitc_format::inst::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 use bitc_runtime::Element;
 
 use crate::harness::{Case, indices, position};
@@ -140,4 +140,16 @@ fn expand_repeats_along_axes_of_one() {
     let y = case.output(DType::I64, &[2, 3, 2]);
     case.push(Expand { y, x: input });
     assert_eq!(case.run()[0].to_vec::<i64>(), [1, 1, 2, 2, 3, 3, 1, 1, 2, 2, 3, 3]);
+}
+
+#[test]
+fn positions_and_sizes_are_written() {
+    let mut case = Case::new();
+    let (iota, sizes) = (case.output(DType::I64, &[4]), case.output(DType::I64, &[3]));
+    case.push(Iota { y: iota });
+    let dims = [5, 0, 7].map(|n| case.writer.fixed(n)).to_vec();
+    case.push(Sizes { y: sizes, dims });
+    let outputs = case.run();
+    assert_eq!(outputs[0].to_vec::<i64>(), [0, 1, 2, 3]);
+    assert_eq!(outputs[1].to_vec::<i64>(), [5, 0, 7]);
 }

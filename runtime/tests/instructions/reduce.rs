@@ -1,7 +1,8 @@
-//! `reduce`, `softmax`, `layer_norm` and `rms_norm`.
+//! `reduce`, `scan`, `softmax`, `layer_norm` and `rms_norm`.
 
 use bitc_format::DType;
-use bitc_format::inst::{LayerNorm, Reduce, ReduceOp, RmsNorm, Softmax};
+use bitc_format::inst::{LayerNorm, Reduce, ReduceOp, RmsNorm, Scan, Softmax};
+use bitc_runtime::RunError;
 
 use crate::harness::{Case, Random, assert_close, indices, position};
 
@@ -143,4 +144,59 @@ fn norms_follow_their_formulas_over_trailing_axes() {
             assert_close(&outputs[1].to_vec(), &rmss, 5e-7);
         }
     }
+}
+
+#[test]
+fn integers_are_reduced_exactly() {
+    let x = [i32::MAX, 1, -7, i32::MIN, 4, 3];
+    let run = |op, axes, y_shape: &[usize]| {
+        let mut case = Case::new();
+        let input = case.input(&[2, 3], &x);
+        let y = case.output(DType::I32, y_shape);
+        case.push(Reduce { y, x: input, op, axes });
+        case.run()[0].to_vec::<i32>()
+    };
+    assert_eq!(run(ReduceOp::Sum, 2, &[2]), [i32::MAX - 6, i32::MIN + 7]);
+    assert_eq!(run(ReduceOp::Sum, 2, &[2, 1]), [i32::MAX - 6, i32::MIN + 7]);
+    assert_eq!(run(ReduceOp::Max, 1, &[3]), [i32::MAX, 4, 3]);
+    assert_eq!(run(ReduceOp::Min, 3, &[]), [i32::MIN]);
+    assert_eq!(run(ReduceOp::Mean, 1, &[3]), [0, 2, -2]);
+    assert_eq!(run(ReduceOp::Prod, 1, &[3]), [i32::MIN, 4, -21]);
+}
+
+#[test]
+fn nothing_has_extremes_but_no_integer_mean() {
+    let run = |op, dtype: DType| {
+        let mut case = Case::new();
+        let input = case.input_bytes(dtype, &[0], &[]);
+        let y = case.output(dtype, &[]);
+        case.push(Reduce { y, x: input, op, axes: 1 });
+        case.try_run().map(|outputs| outputs[0].bytes.clone())
+    };
+    assert_eq!(run(ReduceOp::Max, DType::I8), Ok(vec![0x80]));
+    assert_eq!(run(ReduceOp::Min, DType::U16), Ok(vec![0xff, 0xff]));
+    assert_eq!(run(ReduceOp::Min, DType::Bool), Ok(vec![1]));
+    assert_eq!(run(ReduceOp::Max, DType::F64), Ok(f64::NEG_INFINITY.to_le_bytes().to_vec()));
+    assert_eq!(run(ReduceOp::Mean, DType::I64), Err(RunError::Undefined { inst: 0 }));
+}
+
+#[test]
+fn scan_runs_along_an_axis_in_both_directions() {
+    let run = |axis, product, exclusive, reverse| {
+        let mut case = Case::new();
+        let x = case.input(&[2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let y = case.output(DType::F32, &[2, 3]);
+        case.push(Scan { y, x, axis, product, exclusive, reverse });
+        case.run()[0].to_vec::<f32>()
+    };
+    assert_eq!(run(1, false, false, false), [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
+    assert_eq!(run(0, false, false, false), [1.0, 2.0, 3.0, 5.0, 7.0, 9.0]);
+    assert_eq!(run(1, true, false, true), [6.0, 6.0, 3.0, 120.0, 30.0, 6.0]);
+    assert_eq!(run(1, false, true, true), [5.0, 3.0, 0.0, 11.0, 6.0, 0.0]);
+    assert_eq!(run(0, true, true, false), [1.0, 1.0, 1.0, 1.0, 2.0, 3.0]);
+    let mut case = Case::new();
+    let x = case.input(&[3], &[200u8, 100, 7]);
+    let y = case.output(DType::U8, &[3]);
+    case.push(Scan { y, x, axis: 0, product: false, exclusive: false, reverse: false });
+    assert_eq!(case.run()[0].to_vec::<u8>(), [200, 44, 51]);
 }

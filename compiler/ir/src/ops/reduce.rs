@@ -33,7 +33,8 @@ reduce! {
     Prod "reduce_prod" "y = the product of x over `axes`.";
 }
 
-/// A summary over a set of axes; floats are summed in f64.
+/// A summary over a set of axes; floats are summed in f64. The largest of no elements is the least value of the type, the
+/// smallest the greatest.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Reduce {
     /// Which summary.
@@ -97,14 +98,14 @@ impl OpDef for Reduce {
         let axes = self.resolved(x.rank())?;
         let count: usize = axes.iter().map(|&a| x.dims()[a]).product();
         if let Some(values) = array::integers(x) {
-            let empty = count == 0 && matches!(self.kind, ReduceKind::Max | ReduceKind::Min | ReduceKind::Mean);
-            if empty {
-                return Err(EvalError::Undefined("the summary of no integers is not defined".to_owned()));
+            if count == 0 && self.kind == ReduceKind::Mean {
+                return Err(EvalError::Undefined("the mean of no integers is not defined".to_owned()));
             }
+            let (lowest, highest) = x.dtype().integer_range().unwrap_or((0, 1));
             let y = match self.kind {
                 ReduceKind::Sum | ReduceKind::Mean => fold(&values, &axes, self.keep, 0, |a, b| a + b),
-                ReduceKind::Max => fold(&values, &axes, self.keep, i128::MIN, |a, b| a.max(b)),
-                ReduceKind::Min => fold(&values, &axes, self.keep, i128::MAX, |a, b| a.min(b)),
+                ReduceKind::Max => fold(&values, &axes, self.keep, lowest, |a, b| a.max(b)),
+                ReduceKind::Min => fold(&values, &axes, self.keep, highest, |a, b| a.min(b)),
                 ReduceKind::Prod => fold(&values, &axes, self.keep, 1, |a, b| a.wrapping_mul(b)),
             };
             let y = if self.kind == ReduceKind::Mean { y.mapv(|v| v / count as i128) } else { y };

@@ -26,7 +26,7 @@ impl OpDef for TopK {
         inputs: &["x"],
         outputs: &["values", "indices"],
         doc: "The `k` largest (or, without `largest`, smallest) elements of x along `axis` (default the last), sorted, and \
-              their positions as i64; of equal elements the first comes first.",
+              their positions as i64; of equal elements the first comes first, and a NaN is larger than every number.",
     }];
 
     fn from_attrs(_: &str, attrs: &mut AttrReader) -> Result<Self, AttrError> {
@@ -68,7 +68,10 @@ impl OpDef for TopK {
         let compare = |a: usize, b: usize| -> Ordering {
             match &integers {
                 Some(v) => v[a].cmp(&v[b]),
-                None => floats[a].partial_cmp(&floats[b]).unwrap_or(Ordering::Equal),
+                None => {
+                    let (a, b) = (floats[a], floats[b]);
+                    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+                }
             }
         };
         let mut positions = vec![0; dims.iter().product()];

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::{Contract, Field, codes, instruction};
 use crate::contract::{attribute, same};
 use crate::cursor::Cursor;
-use crate::{BufferId, Cx, ErrorKind, Fault, FormatError, Operand, Ty};
+use crate::{BufferId, Cx, DType, ErrorKind, Fault, FormatError, Operand, Ty};
 
 /// The largest kernel extent, stride, padding or dilation.
 const MAX_WINDOW: u32 = 1 << 16;
@@ -76,7 +76,8 @@ impl Field for Activation {
 }
 
 instruction! {
-    /// `y = activation(a @ b + bias)`; the dimensions before the last two broadcast.
+    /// `y = activation(a @ b + bias)`; the dimensions before the last two broadcast. Types other than `f32` have neither
+    /// bias nor activation; integers wrap.
     Matmul {
         /// The result, `[.., M, N]`.
         y: BufferId,
@@ -95,10 +96,14 @@ instruction! {
 
 impl Contract for Matmul {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
-        let y = cx.ty("y", self.y)?.f32()?.rank(2, crate::MAX_RANK)?;
+        let types = [DType::F32, DType::F64, DType::I32, DType::U32, DType::I64, DType::U64];
+        let y = cx.ty("y", self.y)?.dense()?.dtype(&types)?.rank(2, crate::MAX_RANK)?;
         let rank = y.shape.rank();
-        let a = cx.ty("a", self.a)?.f32()?.rank(2, rank)?;
-        let b = cx.ty("b", self.b)?.f32()?.rank(2, rank)?;
+        let a = cx.ty("a", self.a)?.dense()?.dtype(&[y.dtype])?.rank(2, rank)?;
+        let b = cx.ty("b", self.b)?.dense()?.dtype(&[y.dtype])?.rank(2, rank)?;
+        if y.dtype != DType::F32 && (self.bias.is_some() || self.activation != Activation::None) {
+            return Err(Fault::DType { operand: "y", found: y.dtype });
+        }
         // The dimension `back` places from the end; 1 before the first.
         let from_end = |t: &Ty, back: usize| t.shape.rank().checked_sub(back).map_or(Some(1), |axis| t.dim(axis));
         let (b_rows, b_columns) = if self.transpose_b { (1, 2) } else { (2, 1) };

@@ -36,11 +36,11 @@ codes! {
     Domain ("domain of a map") {
         /// Single precision, without fused operations.
         F32 = 0 "f32",
-        /// Reserved.
+        /// Double precision; what is stored is rounded once.
         F64 = 1 "f64",
-        /// Reserved.
+        /// 64-bit integers that wrap; what is stored keeps its low bits.
         I64 = 2 "i64",
-        /// Reserved.
+        /// Unsigned 64-bit integers that wrap; what is stored keeps its low bits.
         U64 = 3 "u64",
     }
 }
@@ -120,10 +120,84 @@ codes! {
         Or = 46 "or",
         /// Whether exactly one is not 0.
         Xor = 47 "xor",
+        /// What is left of `a / b`, with the sign of `b`.
+        Mod = 48 "mod",
+        /// What is left of `a / b`, with the sign of `a`.
+        Rem = 49 "rem",
+        /// Bit by bit: both.
+        BitAnd = 50 "bit_and",
+        /// Bit by bit: at least one.
+        BitOr = 51 "bit_or",
+        /// Bit by bit: exactly one.
+        BitXor = 52 "bit_xor",
+        /// `a` shifted left by `b` bits; 0 where `b` is negative or at least 64.
+        ShiftLeft = 53 "shift_left",
+        /// `a` shifted right by `b` bits, the sign kept; where `b` is negative or at least 64 only the sign is left.
+        ShiftRight = 54 "shift_right",
         /// `b` where `a` is not 0, else `c`.
         Where = 64 "where",
         /// `a` limited to `[b, c]`: `min(max(a, b), c)`.
         Clip = 65 "clip",
+        /// Sine.
+        Sin = 96 "sin",
+        /// Cosine.
+        Cos = 97 "cos",
+        /// Tangent.
+        Tan = 98 "tan",
+        /// Arc sine.
+        Asin = 99 "asin",
+        /// Arc cosine.
+        Acos = 100 "acos",
+        /// Arc tangent.
+        Atan = 101 "atan",
+        /// Hyperbolic sine.
+        Sinh = 102 "sinh",
+        /// Hyperbolic cosine.
+        Cosh = 103 "cosh",
+        /// Area hyperbolic sine.
+        Asinh = 104 "asinh",
+        /// Area hyperbolic cosine.
+        Acosh = 105 "acosh",
+        /// Area hyperbolic tangent.
+        Atanh = 106 "atanh",
+        /// `log(1 + exp(a))`
+        Softplus = 107 "softplus",
+    }
+}
+
+impl Domain {
+    /// Whether elements of that type can be loaded: each value is one of the domain.
+    pub const fn loads(self, dtype: DType) -> bool {
+        let narrow = matches!(dtype, DType::Bool | DType::I8 | DType::U8 | DType::I16 | DType::U16);
+        match self {
+            Domain::F32 => narrow || matches!(dtype, DType::F32),
+            Domain::F64 => {
+                let floats = matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+                narrow || floats || matches!(dtype, DType::I32 | DType::U32)
+            }
+            Domain::I64 => narrow || matches!(dtype, DType::I32 | DType::U32 | DType::I64),
+            Domain::U64 => matches!(dtype, DType::Bool | DType::U8 | DType::U16 | DType::U32 | DType::U64),
+        }
+    }
+
+    /// Whether results can be stored in that type. `bool` stores whether the register is not zero.
+    pub const fn stores(self, dtype: DType) -> bool {
+        match self {
+            Domain::F32 => matches!(dtype, DType::F32 | DType::Bool),
+            Domain::F64 => matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64 | DType::Bool),
+            Domain::I64 | Domain::U64 => !dtype.is_float() && !matches!(dtype, DType::Bits),
+        }
+    }
+
+    /// Whether the domain has the operation.
+    pub const fn has(self, op: MapOp) -> bool {
+        let bits = matches!(op.code(), 50..=54);
+        let float = matches!(op.code(), 2..=5 | 11..=16 | 18 | 96..=107);
+        match self {
+            Domain::F32 => op.code() < 96 && !matches!(op.code(), 48..=54),
+            Domain::F64 => !bits && !matches!(op, MapOp::Erf | MapOp::GeluErf),
+            Domain::I64 | Domain::U64 => !float,
+        }
     }
 }
 
@@ -133,7 +207,8 @@ impl MapOp {
         match self.code() {
             0..=31 => 1,
             32..=63 => 2,
-            _ => 3,
+            64..=95 => 3,
+            _ => 1,
         }
     }
 }
@@ -163,22 +238,24 @@ impl Field for Step {
     fn each(&self, _see: &mut dyn FnMut(Access)) {}
 }
 
-/// The types that `map` loads in domain `f32`; every value of theirs is an `f32`.
-const LOADED: &[DType] = &[DType::F32, DType::Bool, DType::I8, DType::U8, DType::I16, DType::U16];
-
 impl Contract for Map {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
-        if self.domain != Domain::F32 {
-            return Err(Fault::Unsupported { what: "this domain of a map" });
+        let y = cx.ty("y", self.y)?.dense()?;
+        if !self.domain.stores(y.dtype) {
+            return Err(Fault::DType { operand: "y", found: y.dtype });
         }
-        let y = cx.ty("y", self.y)?.dense()?.dtype(&[DType::F32, DType::Bool])?;
         for &x in &self.xs {
-            cx.ty("xs", x)?.dense()?.dtype(LOADED)?.broadcasts_to(&y)?;
+            let x = cx.ty("xs", x)?.dense()?;
+            if !self.domain.loads(x.dtype) {
+                return Err(Fault::DType { operand: "xs", found: x.dtype });
+            }
+            x.broadcasts_to(&y)?;
         }
         let mut registers = self.xs.len().saturating_add(self.consts.len());
         let total = registers.saturating_add(self.steps.len());
         attribute("registers", to_u64(total), total <= MAX_REGISTERS)?;
         for step in &self.steps {
+            attribute("operation of a step", step.op.code(), self.domain.has(step.op))?;
             for (i, &arg) in step.args.iter().enumerate() {
                 let valid = if i < step.op.arity() { usize::from(arg) < registers } else { arg == 0 };
                 attribute("register of a step", arg, valid)?;

@@ -1,4 +1,4 @@
-//! Instructions that move elements of any type without looking at them.
+//! Instructions that move elements of any type without looking at them, and that write positions and sizes.
 
 use alloc::vec::Vec;
 
@@ -189,6 +189,39 @@ impl Contract for Expand {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
         let (y, x) = moved(cx, self.y, self.x)?;
         x.broadcasts_to(&y)?;
+        Ok(())
+    }
+}
+
+instruction! {
+    /// `y[i] = i`.
+    Iota {
+        /// The result.
+        y: BufferId,
+    }
+}
+
+impl Contract for Iota {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        cx.ty("y", self.y)?.dense()?.dtype(&[DType::I64])?.rank(1, 1)?;
+        Ok(())
+    }
+}
+
+instruction! {
+    /// `y` holds the values of dimensions.
+    Sizes {
+        /// The result.
+        y: BufferId,
+        /// The dimensions.
+        dims: Vec<DimId>,
+    }
+}
+
+impl Contract for Sizes {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let y = cx.ty("y", self.y)?.dense()?.dtype(&[DType::I64])?.rank(1, 1)?;
+        y.elements(u64::try_from(self.dims.len()).ok())?;
         Ok(())
     }
 }

@@ -1,19 +1,20 @@
-//! `reduce`: one value from all elements along some axes.
+//! `reduce`, one value from all elements along some axes, and `scan`, one for each along an axis.
 
-use super::{Contract, codes, instruction};
+use super::{Contract, axis_in, codes, instruction};
 use crate::contract::{attribute, same};
-use crate::{BufferId, Cx, Fault, Operand};
+use crate::{BufferId, Cx, DType, Fault, Operand};
 
 codes! {
-    /// What a [`Reduce`] computes. Sums are accumulated in double precision and rounded once.
+    /// What a [`Reduce`] computes. Sums of floats are accumulated in double precision and rounded once; integers keep the
+    /// low bits of the exact result.
     ReduceOp ("reduction") {
         /// The sum; 0 of nothing.
         Sum = 0 "sum",
-        /// The mean; NaN of nothing.
+        /// The mean; NaN of nothing. Of integers rounded towards zero; running fails for that of nothing.
         Mean = 1 "mean",
-        /// The largest, NaN if there is one; minus infinity of nothing.
+        /// The largest, NaN if there is one; minus infinity, or the least of an integer type, of nothing.
         Max = 2 "max",
-        /// The smallest, NaN if there is one; infinity of nothing.
+        /// The smallest, NaN if there is one; infinity, or the greatest of an integer type, of nothing.
         Min = 3 "min",
         /// The product; 1 of nothing.
         Prod = 4 "prod",
@@ -31,7 +32,7 @@ codes! {
 }
 
 instruction! {
-    /// Reduces `x` over a set of axes.
+    /// Reduces `x` over a set of axes. The reductions from `l1` on are for `f32` only.
     Reduce {
         /// The result: the reduced axes are 1, or left out.
         y: BufferId,
@@ -46,7 +47,8 @@ instruction! {
 
 impl Contract for Reduce {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
-        let (y, x) = (cx.ty("y", self.y)?.f32()?, cx.ty("x", self.x)?.f32()?);
+        let x = cx.ty("x", self.x)?.dense()?.dtype(if self.op.code() < 5 { DType::NUMBERS } else { &[DType::F32] })?;
+        let y = cx.ty("y", self.y)?.dense()?.dtype(&[x.dtype])?;
         let rank = x.shape.rank();
         let reduced = |axis: usize| u32::try_from(axis).is_ok_and(|a| self.axes.checked_shr(a).unwrap_or(0) & 1 == 1);
         attribute("axes", self.axes, (rank..32).all(|a| !reduced(a)))?;
@@ -61,6 +63,33 @@ impl Contract for Reduce {
                 same("a dimension of `y`", x.dim(axis), y.dim(i))?;
             }
         }
+        Ok(())
+    }
+}
+
+instruction! {
+    /// Running sums or products along an axis. Those of floats are kept in double precision, integers wrap.
+    Scan {
+        /// The result.
+        y: BufferId,
+        /// What is summed up.
+        x: Operand,
+        /// The axis.
+        axis: u32,
+        /// Whether products are built instead of sums.
+        product: bool,
+        /// Whether an element does not count itself.
+        exclusive: bool,
+        /// Whether it runs from the end.
+        reverse: bool,
+    }
+}
+
+impl Contract for Scan {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let x = cx.ty("x", self.x)?.dense()?.dtype(DType::NUMBERS)?;
+        cx.ty("y", self.y)?.dense()?.dtype(&[x.dtype])?.same_shape(&x)?;
+        axis_in(self.axis, x.shape.rank())?;
         Ok(())
     }
 }

@@ -1,0 +1,157 @@
+//! Einsum as the transposes, sums and matrix products that it names.
+
+use bitc_ir::ops::reduce::ReduceKind;
+use bitc_ir::ops::{MatMul, Reduce};
+use bitc_ir::{Attrs, Dim, Op, Shape, ValueId};
+
+use crate::error::Cause;
+use crate::import::attrs::required;
+use crate::import::node::{NodeCx, Outputs, unsupported};
+
+/// What an axis is called: a letter, or one of the axes of `...`, counted from the last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Label {
+    Rest(std::cmp::Reverse<usize>),
+    Letter(char),
+}
+
+/// A value and the names of its axes, all different.
+struct Term {
+    value: ValueId,
+    labels: Vec<Label>,
+}
+
+pub(super) fn einsum(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    let equation = cx.attrs.str("equation")?;
+    let equation: String = required("equation", equation)?.chars().filter(|c| !c.is_whitespace()).collect();
+    let inputs = cx.all()?;
+    let attrs = Attrs::from_iter([("equation".to_owned(), equation.as_str().into())]);
+    let whole = Op::from_attrs("einsum", attrs).map_err(|e| Cause::Type(e.to_string()))?;
+    let types = inputs.iter().map(|&v| Some(cx.ty(v))).collect();
+    let expected = whole.infer(types).map_err(|e| Cause::Type(e.to_string()))?;
+    // What is no chain of products is left to one operation.
+    match chain(cx, &equation, &inputs)? {
+        Some(y) if *cx.ty(y) == expected[0] => Ok(vec![y]),
+        _ => Ok(vec![cx.add(whole, &inputs)?]),
+    }
+}
+
+/// The products from left to right; `None` where an axis is named twice in a term or an equation is out of shape.
+fn chain(cx: &mut NodeCx<'_, '_>, equation: &str, inputs: &[ValueId]) -> Result<Option<ValueId>, Cause> {
+    let (terms, output) = equation.split_once("->").map_or((equation, None), |(terms, output)| (terms, Some(output)));
+    let ranks: Vec<usize> = inputs.iter().map(|&v| cx.rank(v)).collect();
+    let Some((terms, output)) = labels_of(terms, output, &ranks) else { return Ok(None) };
+    let mut terms = inputs.iter().zip(terms).map(|(&value, labels)| Term { value, labels });
+    let Some(mut result) = terms.next() else { return Ok(None) };
+    let rest: Vec<Term> = terms.collect();
+    for (i, term) in rest.iter().enumerate() {
+        let needed = |l: &Label| output.contains(l) || rest[i + 1..].iter().any(|t| t.labels.contains(l));
+        let Some(product) = product(cx, &result, term, needed)? else { return Ok(None) };
+        result = product;
+    }
+    let result = summed(cx, &result, |l| output.contains(l))?;
+    let perm: Option<Vec<usize>> = output.iter().map(|l| result.labels.iter().position(|m| m == l)).collect();
+    perm.map(|perm| cx.transpose(result.value, perm)).transpose()
+}
+
+/// The names of the axes of every input and of the result.
+fn labels_of(terms: &str, output: Option<&str>, ranks: &[usize]) -> Option<(Vec<Vec<Label>>, Vec<Label>)> {
+    let mut inputs = Vec::new();
+    let mut rest = 0;
+    for (term, &rank) in terms.split(',').zip(ranks) {
+        let extra = rank.checked_sub(term.replace("...", "").len())?;
+        rest = rest.max(extra);
+        inputs.push(labels(term, extra)?);
+    }
+    let all: Vec<Label> = inputs.iter().flatten().copied().collect();
+    let output = match output {
+        Some(output) => labels(output, if output.contains("...") { rest } else { 0 })?,
+        None => {
+            let once = |l: &&Label| all.iter().filter(|m| m == l).count() == 1;
+            let mut letters: Vec<Label> = all.iter().filter(once).copied().collect();
+            letters.retain(|l| matches!(l, Label::Letter(_)));
+            letters.sort_unstable();
+            rests(rest).chain(letters).collect()
+        }
+    };
+    let twice = |labels: &Vec<Label>| labels.iter().enumerate().any(|(i, l)| labels[..i].contains(l));
+    let known = output.iter().all(|l| all.contains(l));
+    (inputs.len() == ranks.len() && known && !inputs.iter().any(twice) && !twice(&output)).then_some((inputs, output))
+}
+
+fn labels(term: &str, extra: usize) -> Option<Vec<Label>> {
+    let letters = |s: &str| s.chars().map(Label::Letter).collect::<Vec<_>>();
+    let (before, after) = match term.split_once("...") {
+        Some(parts) => parts,
+        None if extra == 0 => (term, ""),
+        None => return None,
+    };
+    Some(letters(before).into_iter().chain(rests(extra)).chain(letters(after)).collect())
+}
+
+/// The labels of the axes of `...`, outermost first.
+fn rests(count: usize) -> impl Iterator<Item = Label> {
+    (0..count).rev().map(|i| Label::Rest(std::cmp::Reverse(i)))
+}
+
+/// The sum over the axes that nobody needs.
+fn summed(cx: &mut NodeCx<'_, '_>, term: &Term, needed: impl Fn(&Label) -> bool) -> Result<Term, Cause> {
+    let gone: Vec<i64> = (0..).zip(&term.labels).filter(|(_, l)| !needed(l)).map(|(i, _)| i).collect();
+    let labels = term.labels.iter().copied().filter(|l| needed(l)).collect();
+    if gone.is_empty() {
+        return Ok(Term { value: term.value, labels });
+    }
+    let value = cx.add(Reduce { kind: ReduceKind::Sum, axes: gone, keep: false }, &[term.value])?;
+    Ok(Term { value, labels })
+}
+
+/// The sum of products over the axes that both have and nobody needs afterwards. `None` where such an axis broadcasts.
+fn product(
+    cx: &mut NodeCx<'_, '_>,
+    a: &Term,
+    b: &Term,
+    needed: impl Fn(&Label) -> bool,
+) -> Result<Option<Term>, Cause> {
+    let a = summed(cx, a, |l| needed(l) || b.labels.contains(l))?;
+    let b = summed(cx, b, |l| needed(l) || a.labels.contains(l))?;
+    let pick = |from: &Term, wanted: &dyn Fn(&Label) -> bool| -> Vec<Label> {
+        from.labels.iter().copied().filter(|l| wanted(l)).collect()
+    };
+    let shared = pick(&a, &|l| b.labels.contains(l) && needed(l));
+    let inner = pick(&a, &|l| b.labels.contains(l) && !needed(l));
+    let (left, right) = (pick(&a, &|l| !b.labels.contains(l)), pick(&b, &|l| !a.labels.contains(l)));
+    if sizes(cx, &a, &inner) != sizes(cx, &b, &inner) {
+        return Ok(None);
+    }
+    let (Some(x), Some(y)) =
+        (matrices(cx, &a, [&shared, &left, &inner])?, matrices(cx, &b, [&shared, &inner, &right])?)
+    else {
+        return Ok(None);
+    };
+    let value = cx.add(MatMul, &[x, y])?;
+    let mut dims: Vec<Dim> = cx.dims(value)[..shared.len()].to_vec();
+    dims.extend(sizes(cx, &a, &left));
+    dims.extend(sizes(cx, &b, &right));
+    let value = cx.reshape(value, dims)?;
+    Ok(Some(Term { value, labels: [shared, left, right].concat() }))
+}
+
+/// The sizes of axes of a term, which has them.
+fn sizes(cx: &NodeCx<'_, '_>, term: &Term, labels: &[Label]) -> Vec<Dim> {
+    let dims = cx.dims(term.value);
+    labels.iter().filter_map(|l| term.labels.iter().position(|m| m == l).map(|i| dims[i].clone())).collect()
+}
+
+/// A term as matrices: its axes in this order, the last two groups as one axis each.
+fn matrices(cx: &mut NodeCx<'_, '_>, term: &Term, groups: [&[Label]; 3]) -> Result<Option<ValueId>, Cause> {
+    let order = groups.concat();
+    let perm: Option<Vec<usize>> = order.iter().map(|l| term.labels.iter().position(|m| m == l)).collect();
+    let Some(perm) = perm.filter(|perm| perm.len() == term.labels.len()) else { return Ok(None) };
+    let mut dims = sizes(cx, term, groups[0]);
+    for group in &groups[1..] {
+        let size = Shape(sizes(cx, term, group)).numel().ok_or_else(|| unsupported("a tensor that large"))?;
+        dims.push(size);
+    }
+    let moved = cx.transpose(term.value, perm)?;
+    Ok(Some(cx.reshape(moved, dims)?))
+}
