@@ -4,6 +4,7 @@ use bitc_ir::ops::{Gather, GatherElements, Reduce, reduce::ReduceKind};
 use bitc_ir::{DType, Dim, ValueId};
 
 use super::Rule::With;
+use super::norm::softmax_of;
 use super::{Entry, std};
 use crate::error::Cause;
 use crate::import::attrs::invalid;

@@ -221,7 +221,8 @@ fn integers_wrap_in_their_own_type() {
     let a: Vec<i8> = (0..n).map(|_| random.next() as i8).collect();
     let b: Vec<i8> = (0..n).map(|_| random.next() as i8 | 1).collect();
     let c: Vec<i8> = (0..n).map(|_| random.next() as i8).collect();
-    let cases: [(MapOp, fn(i8, i8, i8) -> i8); 16] = [
+    type Meaning = fn(i8, i8, i8) -> i8;
+    let cases: [(MapOp, Meaning); 16] = [
         (MapOp::Neg, |a, _, _| a.wrapping_neg()),
         (MapOp::Abs, |a, _, _| a.wrapping_abs()),
         (MapOp::Sign, |a, _, _| a.signum()),
@@ -268,7 +269,8 @@ fn an_integer_without_result_is_an_error() {
 #[test]
 fn double_precision_is_rounded_once() {
     let a: Vec<f32> = (0..300).map(|i| i as f32 * 0.01 - 0.9).collect();
-    let formulas: [(MapOp, fn(f64) -> f64); 6] = [
+    type Formula = fn(f64) -> f64;
+    let formulas: [(MapOp, Formula); 6] = [
         (MapOp::Sin, f64::sin),
         (MapOp::Atan, f64::atan),
         (MapOp::Cosh, f64::cosh),

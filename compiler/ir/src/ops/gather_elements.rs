@@ -7,7 +7,7 @@ use crate::eval::{EvalError, select};
 use crate::ops::gather::expect_indices;
 use crate::ops::{EvalCx, Inputs, OpDef, OpInfo, TypeError, resolve_axis};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{Dim, TensorType};
 
 /// Elements of `x` whose position along `axis` is given, one per element of the result.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,11 +35,7 @@ impl OpDef for GatherElements {
 
     fn infer(&self, inputs: &Inputs<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
         let (x, indices) = (inputs.at(0), inputs.at(1));
-        expect_indices(indices)?;
-        resolve_axis(self.axis, x.shape.rank())?;
-        if x.shape.rank() != indices.shape.rank() {
-            return Err(TypeError::new(format!("indices of rank {}", x.shape.rank()), indices));
-        }
+        fit(x, indices, self.axis)?;
         Ok(vec![TensorType::new(x.dtype, indices.shape.clone())])
     }
 
@@ -48,6 +44,18 @@ impl OpDef for GatherElements {
         let positions = positions(x, indices, self.axis)?;
         Ok(vec![select::select(x, indices.dims(), positions.into_iter())?])
     }
+}
+
+/// The indices have the rank of `x` and, beside the axis, lie within it as far as the sizes are known.
+pub(super) fn fit(x: &TensorType, indices: &TensorType, axis: i64) -> Result<(), TypeError> {
+    expect_indices(indices)?;
+    let axis = resolve_axis(axis, x.shape.rank())?;
+    if x.shape.rank() != indices.shape.rank() {
+        return Err(TypeError::new(format!("indices of rank {}", x.shape.rank()), indices));
+    }
+    let mut sizes = x.shape.0.iter().zip(&indices.shape.0).enumerate().filter(|(i, _)| *i != axis);
+    let beyond = |(_, (x, i)): (usize, (&Dim, &Dim))| x.as_const().zip(i.as_const()).is_some_and(|(x, i)| i > x);
+    if sizes.any(beyond) { Err(TypeError::new(format!("indices within {x}"), indices)) } else { Ok(()) }
 }
 
 /// The position in `x` of each element of `indices`.

@@ -7,7 +7,7 @@ use crate::choice;
 use crate::eval::{EvalError, array};
 use crate::ops::binary::BinaryKind;
 use crate::ops::gather::expect_indices;
-use crate::ops::{EvalCx, Inputs, OpDef, OpInfo, TypeError, gather_elements, gather_nd, resolve_axis};
+use crate::ops::{EvalCx, Inputs, OpDef, OpInfo, TypeError, gather_elements, gather_nd};
 use crate::tensor::{Blob, Tensor};
 use crate::types::{DType, Shape, TensorType};
 
@@ -104,10 +104,7 @@ impl OpDef for Scatter {
         expect_indices(indices)?;
         let expected = match self.target {
             Target::Elements { axis } => {
-                resolve_axis(axis, x.shape.rank())?;
-                if x.shape.rank() != indices.shape.rank() {
-                    return Err(TypeError::new(format!("indices of rank {}", x.shape.rank()), indices));
-                }
+                gather_elements::fit(x, indices, axis)?;
                 indices.shape.clone()
             }
             Target::Slices => {
