@@ -55,7 +55,7 @@ pub(super) fn dequantize(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     let floats = cx.f32_operand(q)?;
     let scale = cx.operand(scale)?;
     let y = cx.define(cx.graph().node(id).outputs[0])?;
-    let mut map = Builder::new(Domain::F32);
+    let mut map = Builder::default();
     let (a, b) = (map.load(floats), map.load(scale));
     let result = map.step(MapOp::Mul, &[a, b]);
     cx.emit(map.finish(y, result));
@@ -103,7 +103,7 @@ fn through_f32(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         let fault = cx.unsupported(id, "no instruction computes it in this type");
         return Err(fault.expected("f32, f16 or bf16").found(wide).into());
     }
-    let mut map = Builder::new(Domain::F32);
+    let mut map = Builder::default();
     let mut registers = Registers::default();
     for input in node.inputs.iter().flatten() {
         let operand = cx.f32_operand(*input)?;
@@ -119,7 +119,7 @@ fn group(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         return Ok(());
     }
     let y = cx.graph().node(id).outputs[0];
-    let mut map = Builder::new(Domain::F32);
+    let mut map = Builder::default();
     let mut registers = Registers::default();
     for member in cx.groups().members(id).to_vec() {
         let result = steps(cx, member, &mut map, &mut registers)?;
@@ -227,7 +227,7 @@ fn batch_norm(cx: &mut Cx<'_>, id: NodeId, eps: f32, map: &mut Builder, x: Regis
         map.step(MapOp::Mul, &[centred, factors])
     } else {
         let var = cx.view(var, &shape)?;
-        let (var, eps) = (map.load(var), map.constant(eps.into()));
+        let (var, eps) = (map.load(var), map.constant(eps));
         let spread = map.step(MapOp::Add, &[var, eps]);
         let spread = map.step(MapOp::Sqrt, &[spread]);
         let normal = map.step(MapOp::Div, &[centred, spread]);

@@ -23,6 +23,13 @@ pub(super) struct Builder {
     steps: Vec<(MapOp, Vec<Register>)>,
 }
 
+/// A `map` in `f32`.
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new(Domain::F32)
+    }
+}
+
 impl Builder {
     pub(super) fn new(domain: Domain) -> Self {
         Self { domain, xs: Vec::new(), consts: Vec::new(), steps: Vec::new() }
@@ -41,7 +48,8 @@ impl Builder {
     }
 
     /// A constant, which is a value of the domain.
-    pub(super) fn constant(&mut self, value: f64) -> Register {
+    pub(super) fn constant(&mut self, value: impl Into<f64>) -> Register {
+        let value = value.into();
         self.constant_bits(match self.domain {
             Domain::F32 => u64::from((value as f32).to_bits()),
             Domain::F64 => value.to_bits(),

@@ -53,7 +53,7 @@ pub(super) fn rows_of(cx: &mut Cx<'_>, q: ValueId) -> Result<PaddedRows, Refusal
     let values = cx.operand(q)?;
     let shape = cx.graph().ty(q).shape.clone();
     let floats = cx.buffer(DType::F32, &shape)?;
-    let mut map = Builder::new(bitc_format::inst::Domain::F32);
+    let mut map = Builder::default();
     let loaded = map.load(values);
     cx.emit(map.finish(floats, loaded));
     let rows = padded_rows(cx, &shape)?;
