@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod dot;
 pub mod json;
+pub mod onnx;
 pub mod text;
 
 use bitc_ir::Graph;
@@ -42,7 +43,7 @@ pub trait Exporter: Sync {
 }
 
 /// Every exporter; the first one is the default.
-pub const EXPORTERS: &[&dyn Exporter] = &[&artifact::Artifact, &text::Text, &dot::Dot, &json::Json];
+pub const EXPORTERS: &[&dyn Exporter] = &[&artifact::Artifact, &text::Text, &onnx::Onnx, &dot::Dot, &json::Json];
 
 /// The exporter of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Exporter> {

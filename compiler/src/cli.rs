@@ -9,6 +9,7 @@ mod compare;
 mod compile;
 mod completions;
 mod console;
+mod export;
 mod inputs;
 mod inspect;
 mod list;
@@ -90,6 +91,7 @@ enum Command {
     Run(run::Run),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
+    Export(export::Export),
     Compare(compare::Compare),
     Bench(bench::Bench),
     Bisect(bisect::Bisect),
@@ -118,6 +120,7 @@ fn dispatch(command: &Command, console: &Console) -> Result<(), Failure> {
         Command::Run(args) => args.run(console),
         Command::Verify(args) => args.run(console),
         Command::Inspect(args) => args.run(console),
+        Command::Export(args) => args.run(console),
         Command::Compare(args) => args.run(console),
         Command::Bench(args) => args.run(console),
         Command::Bisect(args) => args.run(console),

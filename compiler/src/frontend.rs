@@ -11,7 +11,7 @@ use bitc_ir::{Blob, Facts, Graph};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::input;
 
-mod onnx;
+pub(crate) mod onnx;
 mod text;
 pub mod yaml;
 

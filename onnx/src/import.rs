@@ -18,6 +18,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::error::{Cause, Fault, ImportError};
+use crate::export::META_PREFIX;
 use crate::external::Resolver;
 use crate::limits::{Budget, Limits, check};
 use crate::proto::{DimensionValue, GraphProto, ModelProto, TypeValue, ValueInfoProto};
@@ -30,6 +31,8 @@ pub struct Options {
     pub limits: Limits,
     /// Numbers for symbolic dimensions.
     pub dims: BTreeMap<String, usize>,
+    /// Take the bodies of operators of `ai.bitc` where the model has them, as an engine that does not know them does.
+    pub bodies: bool,
 }
 
 /// A model as a graph.
@@ -108,8 +111,16 @@ pub fn import_model(
             out.meta.insert(key.into(), value.clone());
         }
     }
+    let is_own = model.metadata_props.iter().any(|e| e.key == format!("{META_PREFIX}form"));
+    if is_own {
+        // What bitc wrote tells of the model that it was made of.
+        out.meta.retain(|key, _| key == "domain");
+    }
     for entry in &model.metadata_props {
-        out.meta.insert(entry.key.clone(), entry.value.clone());
+        match entry.key.strip_prefix(META_PREFIX).filter(|_| is_own) {
+            None => out.meta.insert(entry.key.clone(), entry.value.clone()),
+            Some(own) => own.strip_prefix("source.").and_then(|key| out.meta.insert(key.into(), entry.value.clone())),
+        };
     }
     let mut walk = walk::Walk::new(model, opsets, out, files, options, budget)?;
     let graph = walk.run(graph)?;

@@ -5,6 +5,7 @@
 //! comes from. Rules give operations of the newest meaning: the graph knows no opset.
 
 mod attention;
+mod bitc;
 mod contrib;
 mod depth;
 mod einsum;
@@ -88,6 +89,7 @@ const TABLES: &[&[Entry]] = &[
     loss::TABLE,
     attention::TABLE,
     resize::TABLE,
+    bitc::TABLE,
 ];
 
 type Index = HashMap<(&'static str, &'static str), Vec<(i64, Rule)>>;

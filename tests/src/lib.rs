@@ -32,6 +32,7 @@ mod sample;
 use std::path::{Path, PathBuf};
 
 pub use case::{Case, Command, Section};
+pub use sample::inputs as sample_inputs;
 
 /// The folder of the workspace.
 pub fn workspace() -> PathBuf {

@@ -11,7 +11,7 @@ const BATCHES: [usize; 4] = [0, 1, 2, 5];
 /// Inputs for a graph, one set per batch size and kind of values.
 ///
 /// With `edges`, some sets hold infinities, NaN and zeros of both signs.
-pub(crate) fn inputs(graph: &Graph, edges: bool) -> Vec<Vec<Tensor>> {
+pub fn inputs(graph: &Graph, edges: bool) -> Vec<Vec<Tensor>> {
     let mut sets = Vec::new();
     for (i, &batch) in BATCHES.iter().enumerate() {
         let sizes = sizes(graph, batch);

@@ -23,7 +23,8 @@ fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
     Ok(Imported { graph: imported.graph, warnings })
 }
 
-fn failure(error: &ImportError) -> Failure {
+/// The faults of an import as diagnostics.
+pub(crate) fn failure(error: &ImportError) -> Failure {
     let diagnostics: Vec<_> = error.faults().iter().map(diagnostic).collect();
     let none = || Diagnostic::bug("an import failed without a fault").into();
     Failure::check(diagnostics).err().unwrap_or_else(none)

@@ -2,6 +2,7 @@
 
 mod compile;
 mod errors;
+mod export;
 mod files;
 mod harness;
 mod inspect;

@@ -1,5 +1,7 @@
 //! The graph under construction: nodes are typed, small integer values are evaluated, shape values are followed.
 
+use std::collections::HashMap;
+
 use bitc_ir::eval::Bindings;
 use bitc_ir::graph::Mark;
 use bitc_ir::ops::EvalCx;
@@ -22,11 +24,13 @@ pub(crate) struct Builder {
     pub(crate) budget: Budget,
     /// What is known of each value; looked up lazily for constants.
     known: Vec<Option<ShapeValue>>,
+    /// Quantised activations by the unsigned bytes that operators of `ai.bitc` hand on for them.
+    pub(crate) carriers: HashMap<ValueId, ValueId>,
 }
 
 impl Builder {
     pub(crate) fn new(graph: Graph, budget: Budget) -> Self {
-        Self { graph, budget, known: Vec::new() }
+        Self { graph, budget, known: Vec::new(), carriers: HashMap::new() }
     }
 
     /// Adds a constant.
@@ -108,7 +112,10 @@ impl Builder {
     }
 
     /// Names a value that has no name yet.
+    ///
+    /// The bytes of quantised activations hand their name on to the integers that they stand for.
     pub(crate) fn name(&mut self, value: ValueId, name: &str) {
+        let value = self.carriers.get(&value).copied().unwrap_or(value);
         if self.graph.value(value).name.is_empty() {
             self.graph.set_name(value, name);
         }

@@ -16,6 +16,7 @@ use super::opset::{Opsets, op_name};
 use super::order::live_order;
 use super::{Options, declared_type, tensor};
 use crate::error::{Cause, Fault, ImportError, NodePlace};
+use crate::export;
 use crate::external::Resolver;
 use crate::functions::{self, Bound, Functions};
 use crate::limits::Budget;
@@ -86,8 +87,10 @@ impl<'m, 'f> Walk<'m, 'f> {
     ) -> Result<Self, ImportError> {
         let functions = Functions::new(&model.functions, &opsets)?;
         if let Some(graph) = &model.graph {
-            let is_known =
-                |n: &NodeProto, o: &Opsets| o.of(n).is_ok_and(|v| op_map::find(&n.domain, &n.op_type, v).is_some());
+            let is_known = |n: &NodeProto, o: &Opsets| {
+                let by_body = options.bodies && n.domain == export::DOMAIN && functions.called_by(n).is_some();
+                !by_body && o.of(n).is_ok_and(|v| op_map::find(&n.domain, &n.op_type, v).is_some())
+            };
             functions.check(graph, &opsets, options.limits.nodes, is_known)?;
         }
         Ok(Self {
@@ -271,7 +274,8 @@ impl<'m, 'f> Walk<'m, 'f> {
     ) -> Result<(), Stop> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         let version = frame.opsets.of(node)?;
-        let rule = op_map::find(&node.domain, &node.op_type, version);
+        let by_body = self.options.bodies && node.domain == export::DOMAIN && self.functions.called_by(node).is_some();
+        let rule = if by_body { None } else { op_map::find(&node.domain, &node.op_type, version) };
         if rule.is_none()
             && let Some(function) = self.functions.called_by(node)
         {
@@ -307,10 +311,12 @@ impl<'m, 'f> Walk<'m, 'f> {
         let outputs = rule.apply(&mut cx)?;
         cx.attrs.finish()?;
         let place = self.place(node, index);
-        let mut origin = Origin::of(place.name);
-        if let Some(source) = place.source {
-            origin.merge(&Origin::of(source));
-        }
+        let recorded = node.metadata_props.iter().find(|e| e.key == export::ORIGIN_KEY);
+        let origin: Origin = match recorded {
+            // What bitc wrote stands for these nodes of its own source.
+            Some(names) => names.value.lines().take(MOST_ORIGINS).map(str::to_owned).collect(),
+            None => [Some(place.name), place.source].into_iter().flatten().collect(),
+        };
         for id in self.build.graph.nodes_since(mark).collect::<Vec<_>>() {
             *self.build.graph.origin_mut(id) = origin.clone();
         }
@@ -480,6 +486,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         }
     }
 }
+
+/// The most names of source nodes that a node may bring along.
+const MOST_ORIGINS: usize = 1024;
 
 /// The longest path of a nested body; a deeper one keeps its innermost part.
 const LONGEST_PATH: usize = 200;

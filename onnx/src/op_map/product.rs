@@ -2,7 +2,7 @@
 
 use bitc_ir::ops::activation::Activation;
 use bitc_ir::ops::{Linear, Reverse};
-use bitc_ir::{Attr, DType, Dim, ValueId};
+use bitc_ir::{Attr, DType, Dim, Tensor, ValueId};
 
 use super::Rule::With;
 use super::elementwise::with_scalar;
@@ -19,6 +19,7 @@ pub(super) const TABLE: &[Entry] = &[
     std("Conv", With(conv)),
     std("ConvTranspose", With(conv_transpose)),
     std("MatMulInteger", With(matmul_integer)),
+    std("ConvInteger", With(conv_integer)),
 ];
 
 fn matmul(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -213,6 +214,36 @@ fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let b = centred(cx, b, b_zero, false)?;
     Ok(vec![cx.simple("matmul", &[a, b])?])
 }
+
+/// A convolution of integers less their zero points, in floats: sums are exact as long as they stay below 2^24.
+fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(2, 4)?;
+    let (x, w) = (cx.input(0)?, cx.input(1)?);
+    let (x_zero, mut w_zero) = (cx.opt(2), cx.opt(3));
+    if let Some(zero) = w_zero.filter(|&z| cx.rank(z) == 1) {
+        // A zero point per output.
+        let mut dims = vec![Dim::from(1); cx.rank(w)];
+        dims[0] = cx.dims(zero)[0].clone();
+        w_zero = Some(cx.reshape(zero, dims)?);
+    }
+    let per_output = cx.fixed(w, "W")?.iter().skip(1).product::<usize>();
+    let x = centred(cx, x, x_zero, false)?;
+    let w = centred(cx, w, w_zero, false)?;
+    let constant = cx.build.graph.constant(w).and_then(Tensor::to_vec::<i32>);
+    let largest = match constant.filter(|_| per_output > 0) {
+        Some(w) => w.chunks(per_output).map(|row| row.iter().map(|v| f64::from(v.abs())).sum()).fold(0.0, f64::max),
+        None => 255.0 * per_output as f64,
+    };
+    if 255.0 * largest > EXACT {
+        return Err(unsupported("ConvInteger with sums of 2^24 and more"));
+    }
+    cx.inputs = vec![Some(cx.cast(x, DType::F32)?), Some(cx.cast(w, DType::F32)?)];
+    let sums = conv(cx)?;
+    sums.into_iter().map(|y| cx.cast(y, DType::I32)).collect()
+}
+
+/// Up to here floats hold every integer.
+const EXACT: f64 = 16_777_216.0;
 
 /// An integer tensor as `i32` with its zero point taken off.
 pub(super) fn centred(

@@ -1,0 +1,24 @@
+//! ONNX in the form of `bitc export`: operators of `ai.bitc` with bodies.
+
+use bitc_ir::Graph;
+
+use super::{Exporter, Options};
+use crate::error::Failure;
+use crate::export;
+
+/// Writes a model with its weights inside.
+pub struct Onnx;
+
+impl Exporter for Onnx {
+    fn name(&self) -> &'static str {
+        "onnx"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &["onnx"]
+    }
+
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
+        Ok(export::export(graph, &export::Options::default())?.model)
+    }
+}

@@ -1,0 +1,207 @@
+//! Operations that work element by element.
+
+use bitc_ir::ops::activation::Activation;
+use bitc_ir::ops::compare::CompareKind;
+use bitc_ir::ops::logic::LogicKind;
+use bitc_ir::ops::{BinaryKind, Remainder, UnaryKind};
+use bitc_ir::{DType, Tensor};
+
+use super::convert::{attr_int, attr_str};
+use super::cx::{Cx, Names, No, no};
+use super::scope::Scope;
+
+pub(super) fn unary(cx: &mut Cx<'_, '_>, kind: UnaryKind) -> Names {
+    let (x, dtype) = (cx.input(0)?, cx.ty(0)?.dtype);
+    if !dtype.is_float() && matches!(kind, UnaryKind::Floor | UnaryKind::Ceil | UnaryKind::Round) {
+        return Ok(vec![x]);
+    }
+    Ok(vec![unary_of(cx.s(), kind, &x, dtype)])
+}
+
+/// The result of an operation that stands behind a layer.
+pub(super) fn activation(cx: &mut Cx<'_, '_>, act: Activation, x: String) -> String {
+    let kind = match act {
+        Activation::None => return x,
+        Activation::Relu => UnaryKind::Relu,
+        Activation::Relu2 => UnaryKind::Relu2,
+        Activation::Gelu => UnaryKind::Gelu,
+        Activation::GeluTanh => UnaryKind::GeluTanh,
+        Activation::Silu => UnaryKind::Silu,
+        Activation::Sigmoid => UnaryKind::Sigmoid,
+        Activation::Tanh => UnaryKind::Tanh,
+    };
+    unary_of(cx.s(), kind, &x, DType::F32)
+}
+
+fn unary_of(s: &mut Scope, kind: UnaryKind, x: &str, dtype: DType) -> String {
+    let op = match kind {
+        UnaryKind::Relu => "Relu",
+        UnaryKind::Sigmoid => "Sigmoid",
+        UnaryKind::Tanh => "Tanh",
+        UnaryKind::Erf => "Erf",
+        UnaryKind::Exp => "Exp",
+        UnaryKind::Log => "Log",
+        UnaryKind::Sqrt => "Sqrt",
+        UnaryKind::Reciprocal => "Reciprocal",
+        UnaryKind::Sin => "Sin",
+        UnaryKind::Cos => "Cos",
+        UnaryKind::Tan => "Tan",
+        UnaryKind::Asin => "Asin",
+        UnaryKind::Acos => "Acos",
+        UnaryKind::Atan => "Atan",
+        UnaryKind::Sinh => "Sinh",
+        UnaryKind::Cosh => "Cosh",
+        UnaryKind::Asinh => "Asinh",
+        UnaryKind::Acosh => "Acosh",
+        UnaryKind::Atanh => "Atanh",
+        UnaryKind::Softplus => "Softplus",
+        UnaryKind::Abs => "Abs",
+        UnaryKind::Neg => "Neg",
+        UnaryKind::Sign => "Sign",
+        UnaryKind::Floor => "Floor",
+        UnaryKind::Ceil => "Ceil",
+        UnaryKind::Round => "Round",
+        UnaryKind::Relu2 => {
+            let y = s.op("Relu", &[x], Vec::new());
+            return s.op("Mul", &[&y, &y], Vec::new());
+        }
+        UnaryKind::Silu => {
+            let gate = s.op("Sigmoid", &[x], Vec::new());
+            return s.op("Mul", &[x, &gate], Vec::new());
+        }
+        UnaryKind::Gelu if s.opset >= 20 => "Gelu",
+        UnaryKind::GeluTanh if s.opset >= 20 => return s.op("Gelu", &[x], vec![attr_str("approximate", "tanh")]),
+        UnaryKind::Gelu => {
+            let factor = s.scalar(dtype, std::f64::consts::FRAC_1_SQRT_2);
+            let scaled = s.op("Mul", &[x, &factor], Vec::new());
+            let erf = s.op("Erf", &[&scaled], Vec::new());
+            return gated(s, x, &erf, dtype);
+        }
+        UnaryKind::GeluTanh => {
+            let (cubic, factor) = (s.scalar(dtype, 0.044715), s.scalar(dtype, (2.0 / std::f64::consts::PI).sqrt()));
+            let square = s.op("Mul", &[x, x], Vec::new());
+            let cube = s.op("Mul", &[&square, x], Vec::new());
+            let cube = s.op("Mul", &[&cube, &cubic], Vec::new());
+            let inner = s.op("Add", &[x, &cube], Vec::new());
+            let inner = s.op("Mul", &[&inner, &factor], Vec::new());
+            let tanh = s.op("Tanh", &[&inner], Vec::new());
+            return gated(s, x, &tanh, dtype);
+        }
+    };
+    s.op(op, &[x], Vec::new())
+}
+
+/// `0.5 * x * (1 + gate)`.
+fn gated(s: &mut Scope, x: &str, gate: &str, dtype: DType) -> String {
+    let (half, one) = (s.scalar(dtype, 0.5), s.scalar(dtype, 1.0));
+    let gate = s.op("Add", &[gate, &one], Vec::new());
+    let scaled = s.op("Mul", &[x, &half], Vec::new());
+    s.op("Mul", &[&scaled, &gate], Vec::new())
+}
+
+pub(super) fn binary(cx: &mut Cx<'_, '_>, kind: BinaryKind) -> Names {
+    cx.same(match kind {
+        BinaryKind::Add => "Add",
+        BinaryKind::Sub => "Sub",
+        BinaryKind::Mul => "Mul",
+        BinaryKind::Div => "Div",
+        BinaryKind::Max => "Max",
+        BinaryKind::Min => "Min",
+        BinaryKind::Pow => "Pow",
+    })
+}
+
+pub(super) fn remainder(cx: &mut Cx<'_, '_>, op: &Remainder) -> Names {
+    let (a, b, dtype) = (cx.input(0)?, cx.input(1)?, cx.ty(0)?.dtype);
+    if dtype.is_float() && op.floored {
+        // a - floor(a / b) * b: ONNX has this remainder for integers only.
+        let quotient = cx.op("Div", &[&a, &b], Vec::new());
+        let whole = cx.op("Floor", &[&quotient], Vec::new());
+        let multiple = cx.op("Mul", &[&whole, &b], Vec::new());
+        return Ok(vec![cx.op("Sub", &[&a, &multiple], Vec::new())]);
+    }
+    Ok(vec![cx.op("Mod", &[&a, &b], vec![attr_int("fmod", i64::from(!op.floored))])])
+}
+
+pub(super) fn compare(cx: &mut Cx<'_, '_>, kind: CompareKind) -> Names {
+    let (mut a, mut b) = (cx.input(0)?, cx.input(1)?);
+    let is_order = !matches!(kind, CompareKind::Equal | CompareKind::NotEqual);
+    if is_order && cx.ty(0)?.dtype == DType::Bool {
+        (a, b) = (cx.s().cast(&a, DType::I32), cx.s().cast(&b, DType::I32));
+    }
+    let op = match kind {
+        CompareKind::Equal | CompareKind::NotEqual => "Equal",
+        CompareKind::Less => "Less",
+        CompareKind::LessEqual => "LessOrEqual",
+        CompareKind::Greater => "Greater",
+        CompareKind::GreaterEqual => "GreaterOrEqual",
+    };
+    let holds = cx.op(op, &[&a, &b], Vec::new());
+    Ok(vec![if kind == CompareKind::NotEqual { cx.op("Not", &[&holds], Vec::new()) } else { holds }])
+}
+
+pub(super) fn logic(cx: &mut Cx<'_, '_>, kind: LogicKind) -> Names {
+    let dtype = cx.ty(0)?.dtype;
+    let all_true = |t: &Tensor| t.dtype() == DType::Bool && t.bytes().iter().all(|&b| b == 1);
+    if kind == LogicKind::Xor
+        && let Some(negated) = [1, 0].into_iter().find(|&i| cx.constant(i).is_some_and(all_true))
+        && cx.ty(1 - negated)?.shape == cx.result(0).shape
+    {
+        let x = cx.input(1 - negated)?;
+        return Ok(vec![cx.op("Not", &[&x], Vec::new())]);
+    }
+    let shift = match kind {
+        LogicKind::And | LogicKind::Or | LogicKind::Xor if dtype == DType::Bool => {
+            return cx.same(match kind {
+                LogicKind::And => "And",
+                LogicKind::Or => "Or",
+                _ => "Xor",
+            });
+        }
+        LogicKind::And | LogicKind::Or | LogicKind::Xor if cx.opset() < 18 => {
+            return no(format!("bits of {dtype} are combined since opset 18, this is opset {}", cx.opset()));
+        }
+        LogicKind::And => return cx.same("BitwiseAnd"),
+        LogicKind::Or => return cx.same("BitwiseOr"),
+        LogicKind::Xor => return cx.same("BitwiseXor"),
+        LogicKind::ShiftLeft => "LEFT",
+        LogicKind::ShiftRight => "RIGHT",
+    };
+    if cx.form() == super::Form::Inline {
+        return no("BitShift is left out of this form, since engines that it is for lack it");
+    }
+    if dtype.integer_range().is_none_or(|(low, _)| low < 0) {
+        return no(format!("BitShift takes unsigned integers, not {dtype}"));
+    }
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    Ok(vec![cx.op("BitShift", &[&a, &b], vec![attr_str("direction", shift)])])
+}
+
+pub(super) fn clip(cx: &mut Cx<'_, '_>) -> Names {
+    let x = cx.input(0)?;
+    let mut bounds = Vec::new();
+    for i in [1, 2] {
+        bounds.push(scalar_of(cx, i)?);
+    }
+    Ok(vec![cx.op("Clip", &[&x, &bounds[0], &bounds[1]], Vec::new())])
+}
+
+/// An input of one element as a scalar; empty where it is absent.
+pub(super) fn scalar_of(cx: &mut Cx<'_, '_>, i: usize) -> Result<String, No> {
+    if cx.value(i).is_none() || cx.ty(i)?.shape.rank() == 0 {
+        return cx.opt(i);
+    }
+    if let Some(scalar) = cx.constant(i).and_then(|t| t.reshaped(&[])) {
+        return Ok(cx.s().tensor(&scalar));
+    }
+    let (v, dims) = (cx.input(i)?, cx.s().ints(&[]));
+    Ok(cx.op("Reshape", &[&v, &dims], Vec::new()))
+}
+
+pub(super) fn cast(cx: &mut Cx<'_, '_>, to: DType) -> Names {
+    if to.bits() < 8 && to != DType::Bool {
+        return no(format!("a cast to {to} while running"));
+    }
+    let x = cx.input(0)?;
+    Ok(vec![cx.s().cast(&x, to)])
+}

@@ -1,0 +1,225 @@
+//! Nodes in the making: of the graph, or of the body of a function.
+//!
+//! The same code writes both. What differs is where constants go (initializers, or `Constant` nodes) and where the
+//! attributes of an `ai.bitc` operator come from (literals, or references to the attributes of the call).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitc_ir::{DType, Tensor};
+
+use super::convert::{attr_int, attr_ints, reference, tensor_proto};
+use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type};
+
+pub(super) struct Scope {
+    /// The version of the standard operator set.
+    pub(super) opset: i64,
+    pub(super) nodes: Vec<NodeProto>,
+    pub(super) constants: Vec<TensorProto>,
+    /// Small constants by what they are.
+    known: BTreeMap<(i32, Vec<i64>, Vec<u8>), String>,
+    taken: BTreeSet<String>,
+    is_body: bool,
+    count: usize,
+}
+
+impl Scope {
+    /// The nodes of a graph.
+    pub(super) fn graph(opset: i64) -> Self {
+        Self {
+            opset,
+            nodes: Vec::new(),
+            constants: Vec::new(),
+            known: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            is_body: false,
+            count: 0,
+        }
+    }
+
+    /// The nodes of a function.
+    pub(super) fn body(opset: i64) -> Self {
+        Self { is_body: true, ..Self::graph(opset) }
+    }
+
+    /// Whether what is written must hold for every call, so that attributes are not known.
+    pub(super) fn is_generic(&self) -> bool {
+        self.is_body
+    }
+
+    /// Reserves a name; `false` if it is taken.
+    pub(super) fn take_name(&mut self, name: &str) -> bool {
+        !name.is_empty() && self.taken.insert(name.to_owned())
+    }
+
+    /// A name that nothing has, made of `hint`.
+    pub(super) fn fresh(&mut self, hint: &str) -> String {
+        if self.take_name(hint) {
+            return hint.to_owned();
+        }
+        loop {
+            self.count += 1;
+            let name = if hint.is_empty() { format!("v{}", self.count) } else { format!("{hint}_{}", self.count) };
+            if self.take_name(&name) {
+                return name;
+            }
+        }
+    }
+
+    /// Adds a node with one output.
+    pub(super) fn op(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
+        self.ops("", op, inputs, attributes, 1).swap_remove(0)
+    }
+
+    /// Adds a node of any domain with `n` outputs.
+    pub(super) fn ops(
+        &mut self,
+        domain: &str,
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+        n: usize,
+    ) -> Vec<String> {
+        let output: Vec<String> = (0..n).map(|_| self.fresh("")).collect();
+        let mut input: Vec<String> = inputs.iter().map(|&s| s.to_owned()).collect();
+        while input.last().is_some_and(String::is_empty) {
+            input.pop();
+        }
+        self.nodes.push(NodeProto {
+            input,
+            output: output.clone(),
+            op_type: op.to_owned(),
+            domain: domain.to_owned(),
+            attribute: attributes,
+            ..NodeProto::default()
+        });
+        output
+    }
+
+    /// A constant under a name like `hint`. Small ones are written once.
+    pub(super) fn tensor_as(&mut self, hint: &str, tensor: &Tensor) -> String {
+        const SMALL: usize = 64;
+        let proto = tensor_proto(tensor);
+        let small = hint.is_empty() && tensor.bytes().len() <= SMALL;
+        let key = (proto.data_type, proto.dims.clone(), if small { tensor.bytes().to_vec() } else { Vec::new() });
+        if small && let Some(name) = self.known.get(&key) {
+            return name.clone();
+        }
+        let name = self.constant(hint, proto);
+        if small {
+            self.known.insert(key, name.clone());
+        }
+        name
+    }
+
+    /// A constant.
+    pub(super) fn tensor(&mut self, tensor: &Tensor) -> String {
+        self.tensor_as("", tensor)
+    }
+
+    /// A constant of a type that the graph does not have, such as packed 2-bit integers.
+    pub(super) fn constant(&mut self, hint: &str, mut proto: TensorProto) -> String {
+        if self.is_body {
+            let value = AttributeProto {
+                name: "value".into(),
+                r#type: attribute_type::TENSOR,
+                t: Some(Box::new(proto)),
+                ..AttributeProto::default()
+            };
+            return self.op("Constant", &[], vec![value]);
+        }
+        let name = self.fresh(if hint.is_empty() { "const" } else { hint });
+        proto.name.clone_from(&name);
+        self.constants.push(proto);
+        name
+    }
+
+    /// A list of integers.
+    pub(super) fn ints(&mut self, values: &[i64]) -> String {
+        self.tensor(&Tensor::new(&[values.len()], values))
+    }
+
+    /// A scalar; integers are written exactly as far as `f64` has them.
+    pub(super) fn scalar(&mut self, dtype: DType, value: f64) -> String {
+        let tensor = scalar_tensor(dtype, value);
+        self.tensor(&tensor)
+    }
+
+    /// An `f32` scalar.
+    pub(super) fn f32(&mut self, value: f32) -> String {
+        self.tensor(&Tensor::scalar(value))
+    }
+
+    /// The attribute of the operator under definition that is called `name`: a value in a list.
+    pub(super) fn param_ints(&mut self, name: &str, literal: &[i64]) -> String {
+        if !self.is_body {
+            return self.ints(literal);
+        }
+        self.op("Constant", &[], vec![reference("value_ints", name, attribute_type::INTS)])
+    }
+
+    /// The float attribute of the operator under definition that is called `name`, as a scalar.
+    pub(super) fn param_f32(&mut self, name: &str, literal: f32) -> String {
+        if !self.is_body {
+            return self.f32(literal);
+        }
+        self.op("Constant", &[], vec![reference("value_float", name, attribute_type::FLOAT)])
+    }
+
+    /// The integer attribute of the operator under definition that is called `name`, as a list of one.
+    pub(super) fn param_int(&mut self, name: &str, literal: i64) -> String {
+        if !self.is_body {
+            return self.ints(&[literal]);
+        }
+        let scalar = self.op("Constant", &[], vec![reference("value_int", name, attribute_type::INT)]);
+        let one = self.ints(&[1]);
+        self.op("Reshape", &[&scalar, &one], Vec::new())
+    }
+
+    /// An attribute of a node that is an attribute of the operator under definition as well.
+    pub(super) fn attr_ints(&self, name: &str, literal: &[i64]) -> AttributeProto {
+        if self.is_body { reference(name, name, attribute_type::INTS) } else { attr_ints(name, literal) }
+    }
+
+    /// As [`Scope::attr_ints`] for one integer.
+    pub(super) fn attr_int(&self, name: &str, literal: i64) -> AttributeProto {
+        if self.is_body { reference(name, name, attribute_type::INT) } else { attr_int(name, literal) }
+    }
+
+    /// The same elements in another element type.
+    pub(super) fn cast(&mut self, x: &str, to: DType) -> String {
+        self.op("Cast", &[x], vec![attr_int("to", i64::from(super::convert::onnx_type(to)))])
+    }
+
+    /// A reduction over axes that are known, or all of them; in the way of the opset.
+    pub(super) fn reduce(&mut self, op: &str, x: &str, axes: Option<&[i64]>, keep: bool) -> String {
+        let keep = attr_int("keepdims", i64::from(keep));
+        let by_input = self.opset >= if op == "ReduceSum" { 13 } else { 18 };
+        match axes {
+            None => self.op(op, &[x], vec![keep]),
+            Some(axes) if by_input => {
+                let axes = self.ints(axes);
+                self.op(op, &[x, &axes], vec![keep])
+            }
+            Some(axes) => self.op(op, &[x], vec![attr_ints("axes", axes), keep]),
+        }
+    }
+
+    /// As [`Scope::reduce`] over the axes that the attribute `axes` of the operator under definition says.
+    pub(super) fn reduce_param(&mut self, op: &str, x: &str, axes: &[i64]) -> String {
+        let keep = attr_int("keepdims", 1);
+        if self.opset >= 18 {
+            let axes = self.param_ints("axes", axes);
+            return self.op(op, &[x, &axes], vec![keep]);
+        }
+        let axes = self.attr_ints("axes", axes);
+        self.op(op, &[x], vec![axes, keep])
+    }
+}
+
+/// A scalar of any element type that is stored in whole bytes.
+pub(super) fn scalar_tensor(dtype: DType, value: f64) -> Tensor {
+    let wide = Tensor::scalar(value);
+    let cast = bitc_ir::Op::from(bitc_ir::ops::Cast { to: dtype });
+    let result = cast.eval(vec![Some(&wide)], &bitc_ir::ops::EvalCx { bind: &|_| None });
+    result.ok().and_then(|mut all| all.pop()).unwrap_or(wide)
+}

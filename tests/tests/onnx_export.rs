@@ -1,0 +1,129 @@
+//! Every graph of the file tests out to ONNX in every form and back, with the values that it had.
+//!
+//! What a form cannot say is refused; the refusals of all graphs are a snapshot. `BITC_FILETEST=text` takes only the
+//! files whose path contains the text, and leaves the snapshot alone.
+
+use std::collections::BTreeSet;
+
+use bitc::verify::{Tolerance, difference};
+use bitc_ir::text::{NoReferences, parse};
+use bitc_ir::{Blob, Graph, Op, Tensor};
+use bitc_onnx::export::{DOMAIN, Form, Options, encode, export};
+use bitc_onnx::external::NoFiles;
+use bitc_onnx::import::{Options as ImportOptions, import};
+use bitc_tests::{files, read, sample_inputs};
+
+/// The graphs of the file tests that can be read, with the file.
+fn graphs(folder: &str) -> Vec<(String, Graph)> {
+    let filter = std::env::var("BITC_FILETEST").unwrap_or_default();
+    let mut graphs = Vec::new();
+    for path in files(folder, ".bir") {
+        let name = path.display().to_string();
+        let Ok(case) = read(&path) else { continue };
+        if name.contains(&filter) {
+            let read = case.sections.iter().filter_map(|s| parse(&s.text, &NoReferences).ok());
+            graphs.extend(read.map(|g| (name.clone(), g)));
+        }
+    }
+    graphs
+}
+
+fn read_back(bytes: &[u8], bodies: bool) -> Result<Graph, String> {
+    let options = ImportOptions { bodies, ..ImportOptions::default() };
+    Ok(import(&Blob::new(bytes.to_vec()), &mut NoFiles, &options).map_err(|e| e.to_string())?.graph)
+}
+
+/// What the values of a graph that was read back are, where they are not those of the source.
+fn differences(source: &Graph, bytes: &[u8], bodies: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let written = match read_back(bytes, bodies) {
+        Ok(graph) => graph,
+        Err(e) => return vec![e],
+    };
+    for inputs in sample_inputs(source, false) {
+        let Ok(expected) = bitc_ir::eval::eval(source, &inputs) else { continue };
+        match bitc_ir::eval::eval(&written, &inputs) {
+            Ok(values) => found.extend(expected.iter().zip(&values).filter_map(|(a, b)| apart(a, b, &inputs))),
+            Err(e) => found.push(e.to_string()),
+        }
+    }
+    found
+}
+
+fn apart(a: &Tensor, b: &Tensor, inputs: &[Tensor]) -> Option<String> {
+    let tolerance = Tolerance { relative: 1e-5, absolute: None };
+    let d = difference("y", a, b, tolerance);
+    (!d.rows.is_empty()).then(|| format!("{d:?} on {inputs:?}: {a:?} and {b:?}"))
+}
+
+#[test]
+fn every_graph_is_the_same_in_every_form() {
+    let mut refused = BTreeSet::new();
+    let mut faults = Vec::new();
+    let mut written = 0;
+    for (file, source) in graphs("tests/filetests") {
+        let has_unknown = source.nodes().any(|(_, n)| matches!(n.op, Op::Custom(_)));
+        for form in Form::ALL {
+            let model = match export(&source, &Options { form, ..Options::default() }) {
+                Ok(model) => model,
+                Err(refusals) => {
+                    refused.extend(refusals.iter().map(|r| format!("{} {}: {}", form.name(), r.op, r.reason)));
+                    continue;
+                }
+            };
+            written += 1;
+            let bytes = encode(&model);
+            for bodies in [false, true] {
+                // What bitc does not know it cannot evaluate either.
+                let wrong = if has_unknown { Vec::new() } else { differences(&source, &bytes, bodies) };
+                let place = format!("{file}, @{}, form {}, bodies {bodies}", source.name, form.name());
+                faults.extend(wrong.first().map(|w| format!("{place}: {w}")));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+    if std::env::var("BITC_FILETEST").is_err() {
+        assert!(written > 1000, "only {written} models were written");
+        insta::assert_snapshot!(refused.into_iter().collect::<Vec<_>>().join("\n"));
+    }
+}
+
+#[test]
+fn operators_of_bitc_come_back_as_what_they_were() {
+    let mut seen = BTreeSet::new();
+    for (file, source) in graphs("tests/filetests") {
+        let mut source = source;
+        source.compact();
+        let Ok(model) = export(&source, &Options::default()) else { continue };
+        let nodes = model.graph.iter().flat_map(|g| &g.node);
+        let own: BTreeSet<&str> = nodes.filter(|n| n.domain == DOMAIN).map(|n| n.op_type.as_str()).collect();
+        // A network is written as layers of tables and comes back as such.
+        if own.is_empty() || source.nodes().any(|(_, n)| matches!(n.op, Op::LogicNet(_))) {
+            continue;
+        }
+        seen.extend(own.iter().map(|&n| n.to_owned()));
+        let names = |g: &Graph| g.nodes().map(|(_, n)| n.op.name()).collect::<Vec<_>>();
+        let back = read_back(&encode(&model), false).unwrap();
+        let kept = ["quantize_act", "bit_linear", "bit_conv2d", "dequantize", "thermometer", "lut", "group_sum"];
+        for op in kept {
+            let count = |g: &Graph| names(g).iter().filter(|n| **n == op).count();
+            let lost = op != "dequantize" && count(&source) != count(&back);
+            assert!(!lost, "{file}: @{} lost `{op}`: {:?} became {:?}", source.name, names(&source), names(&back));
+        }
+    }
+    let all = [
+        "BitConv",
+        "BitLinear",
+        "Encode",
+        "GroupSum",
+        "IntConv",
+        "IntLinear",
+        "LutLayer",
+        "LutLayerReal",
+        "QuantizeAct",
+        "QuantizeActQuotient", "QuantizeActReciprocal",
+        "RoundAct",
+        "TernaryWeight",
+    ];
+    assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all);
+}
