@@ -97,8 +97,14 @@ fn operators_of_bitc_come_back_as_what_they_were() {
         let Ok(model) = export(&source, &Options::default()) else { continue };
         let nodes = model.graph.iter().flat_map(|g| &g.node);
         let own: BTreeSet<&str> = nodes.filter(|n| n.domain == DOMAIN).map(|n| n.op_type.as_str()).collect();
-        // A network is written as layers of tables and comes back as such.
-        if own.is_empty() || source.nodes().any(|(_, n)| matches!(n.op, Op::LogicNet(_))) {
+        // A network is written as layers of tables, a convolution with a scale per pixel as one of floats.
+        let per_pixel = |i: bitc_ir::ValueId| source.ty(i).shape.0.iter().skip(2).any(|d| !d.is_one());
+        let other = |n: &bitc_ir::Node| match &n.op {
+            Op::LogicNet(_) => true,
+            Op::BitConv2d(_) => n.inputs[1].is_some_and(per_pixel),
+            _ => false,
+        };
+        if own.is_empty() || source.nodes().any(|(_, n)| other(n)) {
             continue;
         }
         seen.extend(own.iter().map(|&n| n.to_owned()));
@@ -115,13 +121,15 @@ fn operators_of_bitc_come_back_as_what_they_were() {
         "BitConv",
         "BitLinear",
         "Encode",
+        "EncodeChosen",
         "GroupSum",
         "IntConv",
         "IntLinear",
         "LutLayer",
         "LutLayerReal",
         "QuantizeAct",
-        "QuantizeActQuotient", "QuantizeActReciprocal",
+        "QuantizeActQuotient",
+        "QuantizeActReciprocal",
         "RoundAct",
         "TernaryWeight",
     ];

@@ -234,6 +234,18 @@ pub(super) fn encode(s: &mut Scope, inputs: &[&str]) -> String {
     s.op("Flatten", &[&bits], vec![attr_int("axis", 1)])
 }
 
+/// `EncodeChosen`: one bit per threshold, of the feature of `x[B, F]` that it is for.
+pub(super) fn encode_chosen(s: &mut Scope, inputs: &[&str]) -> String {
+    let &[x, thresholds, features] = inputs else { return String::new() };
+    let swap = || vec![super::convert::attr_ints("perm", &[1, 0])];
+    let rows = s.op("Transpose", &[x], swap());
+    let chosen = s.op("Gather", &[&rows, features], vec![attr_int("axis", 0)]);
+    let column = s.ints(&[-1, 1]);
+    let thresholds = s.op("Reshape", &[thresholds, &column], Vec::new());
+    let bits = s.op("Greater", &[&chosen, &thresholds], Vec::new());
+    s.op("Transpose", &[&bits], swap())
+}
+
 /// `LutLayer`: for bits `[B, F]`, connections `[W, n]` and one row of packed tables per node; `LutLayerReal` has a row of
 /// floats per node instead.
 pub(super) fn lut_layer(s: &mut Scope, inputs: &[&str], real: bool) -> String {

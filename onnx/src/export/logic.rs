@@ -31,6 +31,13 @@ fn restored(cx: &mut Cx<'_, '_>, y: String, rank: usize) -> Names {
 pub(super) fn thermometer(cx: &mut Cx<'_, '_>) -> Names {
     let (x, thresholds, rank) = (cx.input(0)?, cx.input(1)?, cx.ty(0)?.shape.rank());
     let x = rows(cx, x, rank);
+    if cx.value(2).is_some() {
+        let features = cx.input(2)?;
+        let inputs = [("x", x.as_str()), ("thresholds", &thresholds), ("features", &features)];
+        let body = |s: &mut super::scope::Scope, inputs: &[&str]| vec![bodies::encode_chosen(s, inputs)];
+        let y = cx.call("EncodeChosen", &inputs, &["bits"], Vec::new(), body).swap_remove(0);
+        return restored(cx, y, rank);
+    }
     let inputs = [("x", x.as_str()), ("thresholds", &thresholds)];
     let y =
         cx.call("Encode", &inputs, &["bits"], Vec::new(), |s, inputs| vec![bodies::encode(s, inputs)]).swap_remove(0);

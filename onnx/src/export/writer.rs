@@ -151,7 +151,10 @@ impl Writer<'_> {
             self.names[value.index()] = Some(name);
         }
         for value in &node.outputs {
-            // What stands for a value takes its name; should the value itself be asked for, it gets another.
+            // What stands for a value takes its name, unless callers know the value by it.
+            if self.graph.outputs().iter().any(|o| o.value == *value) {
+                continue;
+            }
             if let (Some(carrier), Some(wanted)) = (self.carriers.get_mut(value), self.wanted.get(value))
                 && self.names[value.index()].is_none()
                 && self.scope.nodes[mark..].iter().any(|n| n.output.contains(carrier))

@@ -30,6 +30,7 @@ pub(super) const TABLE: &[Entry] = &[
     own("IntConv", With(|cx| conv(cx, false))),
     own("TernaryWeight", With(ternary_weight)),
     own("Encode", With(encode)),
+    own("EncodeChosen", With(encode_chosen)),
     own("LutLayer", With(lut_layer)),
     own("LutLayerReal", With(lut_layer_real)),
     own("GroupSum", With(group_sum)),
@@ -214,6 +215,12 @@ fn encode(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 2)?;
     let (x, thresholds) = (cx.input(0)?, cx.input(1)?);
     Ok(vec![cx.add(Thermometer, &[x, thresholds])?])
+}
+
+fn encode_chosen(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(3, 3)?;
+    let inputs = cx.all()?;
+    Ok(vec![cx.add(Thermometer, &inputs)?])
 }
 
 fn lut_layer(cx: &mut NodeCx<'_, '_>) -> Outputs {
