@@ -73,8 +73,9 @@ pub const MAX_VALUE_BYTES: usize = 1 << 32;
 /// Symbols and what they stand for in one run.
 pub type Bindings = BTreeMap<String, usize>;
 
-/// Called with each node and its outputs as they are computed.
-pub type Tap<'a> = &'a mut dyn FnMut(NodeId, &[Tensor]);
+/// Called with each node and its outputs as they are computed. It may put others of the same types in their place, to see
+/// what follows from them.
+pub type Tap<'a> = &'a mut dyn FnMut(NodeId, &mut [Tensor]);
 
 /// The outputs of a graph for these inputs.
 ///
@@ -118,11 +119,11 @@ pub fn eval_with(graph: &Graph, inputs: &[Tensor], tap: Tap<'_>) -> Result<Vec<T
         };
         node.outputs.iter().try_for_each(|&v| check_size(graph.ty(v), &bindings)).map_err(at)?;
         let args = node.inputs.iter().map(|v| v.and_then(read)).collect();
-        let outputs = node.op.eval(args, &cx).map_err(at)?;
+        let mut outputs = node.op.eval(args, &cx).map_err(at)?;
+        tap(node_id, &mut outputs);
         for (&value, tensor) in node.outputs.iter().zip(&outputs) {
             check_type(graph.ty(value), tensor, &bindings).map_err(at)?;
         }
-        tap(node_id, &outputs);
         for (&value, tensor) in node.outputs.iter().zip(outputs) {
             values[value.index()] = (reads_left[value.index()] > 0).then_some(tensor);
         }

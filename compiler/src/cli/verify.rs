@@ -14,7 +14,7 @@ use super::model::{ModelArgs, Sizes, sizes};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
 use crate::runnable::{Runnable, is_artifact, kernels_on};
-use crate::verify::{Comparison, Subject, Tolerance, reference};
+use crate::verify::{Comparison, Flip, Subject, Tolerance, reference};
 
 /// Compare an artifact with its model: outputs, and the integer sums of every layer bit for bit
 #[derive(Debug, Args)]
@@ -184,13 +184,15 @@ fn run_json(run: &Run, finite: &dyn Fn(f64) -> Value) -> Value {
             "rows": o.n_rows, "differing_rows": o.rows, "argmax_agreement": argmax,
         })
     });
+    let flip = |f: &Flip| json!({"row": f.row, "layer": f.layer, "frozen": f.frozen, "model": f.model, "steps_from_border": f.distance});
     let layers = c.layers.iter().map(|l| {
         json!({"name": l.name, "op": l.op, "accumulators": l.accumulators, "differing": l.differing, "wrong": l.wrong})
     });
     json!({
         "batch": run.batch, "isa": run.isa, "equal": c.agrees(),
         "outputs": outputs.collect::<Vec<_>>(), "layers": layers.collect::<Vec<_>>(),
-        "first_diverging_layer": c.first_diverging, "flipped_rows": c.flipped_rows,
+        "first_diverging_layer": c.first_diverging, "max_relative_difference_from_frozen": c.from_frozen.map(finite),
+        "flipped_rows": c.flipped_rows, "flips": c.flips.iter().map(flip).collect::<Vec<_>>(),
     })
 }
 
@@ -217,8 +219,19 @@ fn report(runs: &[Run], subject: &Subject, agree: bool) -> String {
         if !c.layers.is_empty() {
             let _ = writeln!(text, "  integer sums: {}", sums(c));
         }
+        if let Some(frozen) = c.from_frozen {
+            let _ = writeln!(text, "  outputs of the frozen graph: max |difference| {frozen:.1e} of the largest value");
+        }
         if !c.flipped_rows.is_empty() {
             let _ = writeln!(text, "  rounding flips: {}", rows(&c.flipped_rows));
+        }
+        for f in &c.flips {
+            let layer = crate::error::escape(&f.layer);
+            let _ = writeln!(
+                text,
+                "    row {}: {:.1e} steps from the border, an input of {layer} is {} in the model and {} in its frozen graph",
+                f.row, f.distance, f.model, f.frozen
+            );
         }
         if let Some(layer) = &c.first_diverging {
             let _ = writeln!(text, "  first layer that diverges: {}", crate::error::escape(layer));

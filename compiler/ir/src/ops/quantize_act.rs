@@ -75,6 +75,13 @@ pub struct QuantizeAct {
     pub high: i8,
 }
 
+/// Values and the largest magnitudes that scale them.
+struct Grouped {
+    elements: Vec<(f32, f32)>,
+    max: Vec<f32>,
+    scale_dims: Vec<usize>,
+}
+
 impl Default for QuantizeAct {
     /// Per row, `s = m / 127`, no floor, within -128 and 127.
     fn default() -> Self {
@@ -97,18 +104,50 @@ impl QuantizeAct {
 
     /// One quantised value: rounded half to even, then clipped. A value that is no number becomes 0.
     pub fn quantize(&self, x: f32, max: f32) -> i8 {
-        let scaled = match self.form {
+        let scaled = self.scaled(x, max);
+        if scaled.is_nan() {
+            return 0;
+        }
+        scaled.round_ties_even().clamp(f32::from(self.low), f32::from(self.high)) as i8
+    }
+
+    /// A value in steps of its scale, before it is rounded.
+    pub fn scaled(&self, x: f32, max: f32) -> f32 {
+        match self.form {
             Form::Integer => x,
             Form::Divide => {
                 let scale = self.scale(max);
                 x / if self.floor == Floor::AddToDivisor { scale + self.eps } else { scale }
             }
             Form::Reciprocal | Form::Quotient => x * self.factor(max),
-        };
-        if scaled.is_nan() {
-            return 0;
         }
-        scaled.round_ties_even().clamp(f32::from(self.low), f32::from(self.high)) as i8
+    }
+
+    /// Each element of `x` with the largest magnitude of the group it is scaled with, and those of all groups.
+    fn grouped(&self, x: &Tensor) -> Result<Grouped, EvalError> {
+        let x = crate::eval::array::f32s(x)?;
+        let scale_dims = self.scale_shape(&Shape::fixed(x.shape())).to_fixed().expect("fixed dimensions stay fixed");
+        let group = |index: &ndarray::IxDyn| {
+            let mut at = index.clone();
+            (0..at.ndim()).filter(|&i| scale_dims[i] == 1).for_each(|i| at[i] = 0);
+            at
+        };
+        let mut max = ndarray::ArrayD::from_elem(ndarray::IxDyn(&scale_dims), 0f32);
+        for (index, v) in x.indexed_iter() {
+            // `f32::max` skips NaN, so one bad value does not take its group with it.
+            let slot = &mut max[group(&index)];
+            *slot = slot.max(v.abs());
+        }
+        let elements = x.indexed_iter().map(|(i, &v)| (v, max[group(&i)])).collect();
+        Ok(Grouped { elements, max: max.into_iter().collect(), scale_dims })
+    }
+
+    /// Every element of `x` in steps of its scale, before it is rounded.
+    ///
+    /// # Errors
+    /// If `x` is not of `f32`.
+    pub fn steps(&self, x: &Tensor) -> Result<Vec<f32>, EvalError> {
+        Ok(self.grouped(x)?.elements.into_iter().map(|(v, max)| self.scaled(v, max)).collect())
     }
 
     fn clipped(&self, max: f32) -> f32 {
@@ -199,22 +238,11 @@ impl OpDef for QuantizeAct {
     }
 
     fn eval(&self, inputs: &Inputs<'_, Tensor>, _: &EvalCx<'_>) -> Result<Vec<Tensor>, EvalError> {
-        let x = crate::eval::array::f32s(inputs.at(0))?;
-        let scale_dims = self.scale_shape(&Shape::fixed(x.shape())).to_fixed().expect("fixed dimensions stay fixed");
-        let group = |index: &ndarray::IxDyn| {
-            let mut at = index.clone();
-            (0..at.ndim()).filter(|&i| scale_dims[i] == 1).for_each(|i| at[i] = 0);
-            at
-        };
-        let mut max = ndarray::ArrayD::from_elem(ndarray::IxDyn(&scale_dims), 0f32);
-        for (index, v) in x.indexed_iter() {
-            // `f32::max` skips NaN, so one bad value does not take its group with it.
-            let slot = &mut max[group(&index)];
-            *slot = slot.max(v.abs());
-        }
-        let q: Vec<i8> = x.indexed_iter().map(|(i, &v)| self.quantize(v, max[group(&i)])).collect();
-        let scale: Vec<f32> = max.iter().map(|&m| self.scale(m)).collect();
-        Ok(vec![Tensor::new(x.shape(), &q), Tensor::new(&scale_dims, &scale)])
+        let x = inputs.at(0);
+        let Grouped { elements, max, scale_dims } = self.grouped(x)?;
+        let q: Vec<i8> = elements.into_iter().map(|(v, max)| self.quantize(v, max)).collect();
+        let scale: Vec<f32> = max.into_iter().map(|m| self.scale(m)).collect();
+        Ok(vec![Tensor::new(x.dims(), &q), Tensor::new(&scale_dims, &scale)])
     }
 }
 
