@@ -2,7 +2,7 @@
 //!
 //! A small build has the size profile and the runtime's `minimal` feature:
 //!
-//! `cargo build -p bitc-examples --bin embed_runtime --profile size --features bitc-runtime/minimal`
+//! `cargo build -p embed_runtime --profile size --features minimal`
 //!
 //! `embed_runtime model.bit` fills every f32 input with 0, 1/n, 2/n .. for one sample and prints the outputs.
 
