@@ -158,7 +158,6 @@ const RANDOM_LIMIT: usize = 4 << 30;
 pub fn load(bytes: &[u8]) -> Result<Program, Diagnostic> {
     Program::from_bytes(bytes, &Limits::default()).map_err(|error| match &error {
         LoadError::Format(e) => format_error(e),
-        LoadError::Unsupported { .. } => Diagnostic::unsupported(error.to_string()),
         _ => Diagnostic::wrong_input(error.to_string()),
     })
 }
@@ -168,6 +167,9 @@ pub fn format_error(error: &FormatError) -> Diagnostic {
     let text = error.kind.to_string();
     let newer =
         matches!(error.kind, ErrorKind::Version { .. } | ErrorKind::SectionUnknown { .. } | ErrorKind::Opcode { .. });
+    if matches!(error.kind, ErrorKind::LeftOut { .. }) {
+        return Diagnostic::unsupported(text).offset(error.offset);
+    }
     if newer {
         return Diagnostic::unsupported(text)
             .offset(error.offset)

@@ -10,11 +10,6 @@ use bitc_format::{DType, FormatError};
 pub enum LoadError {
     /// They are no valid artifact.
     Format(FormatError),
-    /// The artifact has an instruction that this build of the runtime leaves out.
-    Unsupported {
-        /// The name of the instruction.
-        inst: &'static str,
-    },
     /// The artifact is larger than the limit.
     TooLarge {
         /// Its size in bytes.
@@ -134,7 +129,6 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Format(error) => error.fmt(f),
-            Self::Unsupported { inst } => write!(f, "instruction `{inst}` is not supported by this build"),
             Self::TooLarge { bytes, limit } => write!(f, "expected at most {limit} bytes, found {bytes}"),
             Self::Unaligned => write!(f, "the bytes of a program must begin at a multiple of 64"),
             Self::OutOfMemory { bytes } => write!(f, "no memory for {bytes} bytes"),

@@ -4,7 +4,6 @@
 //! are computed while running, such as indices.
 
 use bitc_format::Inst;
-use bitc_format::inst::Domain;
 
 use crate::RunError;
 use crate::bind::Binding;
@@ -22,35 +21,6 @@ mod moves;
 #[cfg(not(feature = "minimal"))]
 mod norm;
 mod quantized;
-
-/// Whether this build can run the instruction.
-pub(crate) fn supports(inst: &Inst) -> bool {
-    match inst {
-        Inst::Map(map) if map.domain != Domain::F32 => cfg!(not(feature = "minimal")),
-        Inst::Map(_) | Inst::Cast(_) | Inst::Quantize(_) | Inst::BitLinear(_) | Inst::BitConv2d(_) => true,
-        Inst::Logic(_) => true,
-        Inst::Transpose(_)
-        | Inst::Concat(_)
-        | Inst::Slice(_)
-        | Inst::Pad(_)
-        | Inst::Expand(_)
-        | Inst::Reduce(_)
-        | Inst::ArgReduce(_)
-        | Inst::Softmax(_)
-        | Inst::LayerNorm(_)
-        | Inst::RmsNorm(_)
-        | Inst::Matmul(_)
-        | Inst::Conv2d(_)
-        | Inst::Pool2d(_)
-        | Inst::Gather(_)
-        | Inst::Pick(_)
-        | Inst::Scatter(_)
-        | Inst::TopK(_)
-        | Inst::Scan(_)
-        | Inst::Iota(_)
-        | Inst::Sizes(_) => cfg!(not(feature = "minimal")),
-    }
-}
 
 /// Bytes of scratch memory that the instruction works in, on that many threads.
 pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, threads: usize) -> usize {
@@ -82,6 +52,7 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::BitLinear(inst) => quantized::bit_linear(frame, inst),
         Inst::BitConv2d(inst) => quantized::bit_conv2d(frame, inst),
         Inst::Logic(inst) => logic::logic(frame, inst),
+        // The reader lets no other instruction through.
         #[cfg(feature = "minimal")]
         _ => Err(RunError::ProgramChanged),
         #[cfg(not(feature = "minimal"))]

@@ -48,6 +48,7 @@ pub use quantize::{QuantizeRule, Quantized, Sharing};
 #[cfg(not(feature = "minimal"))]
 pub use window::{Planes, Slide};
 
+use self::product::Sink as _;
 use crate::isa::bits::Samples;
 use crate::isa::portable::Portable;
 
@@ -146,26 +147,21 @@ impl<I: Samples> Kernels for On<I> {
     }
 
     fn bit_product(&self, product: BitProduct<'_>, acc: &mut [i32]) {
-        let (isa, mut acc) = (self.0, product::Sums::new(product, acc));
-        isa.vectorize(
-            #[inline(always)]
-            || product::run(isa, product, &mut acc),
-        );
+        product::run(&self.0, product, &mut product::Sums::new(product, acc));
     }
 
     fn bit_linear(&self, product: BitProduct<'_>, post: &Post<'_>, y: &mut [f32]) {
-        let (isa, mut y) = (self.0, product::Values::new(product, post, y));
-        isa.vectorize(
-            #[inline(always)]
-            || product::run(isa, product, &mut y),
-        );
+        let mut values = product::Values::new(self.0, product.sums.len(), product.n, post, y);
+        product::run(&self.0, product, &mut values);
     }
 
     fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
-        self.0.vectorize(
-            #[inline(always)]
-            || post::all(acc, n, post, y),
-        );
+        assert!(acc.len() == y.len() && (n == 0) <= acc.is_empty(), "as many results as sums");
+        if acc.is_empty() {
+            return;
+        }
+        let mut values = product::Values::new(self.0, acc.len() / n, n, post, y);
+        acc.chunks(n).enumerate().for_each(|(token, sums)| values.put(token, 0, sums));
     }
 
     fn probe(&self, probe: Probe<'_>) -> u64 {

@@ -5,7 +5,7 @@ use bitc_format::{Artifact, BufferId, Contents, DType, DTypeSet, Inst};
 
 use crate::arena::{ALIGN, AlignedBytes};
 use crate::extents::Extents;
-use crate::{LoadError, RunError, exec};
+use crate::{LoadError, RunError};
 
 /// What loading and running may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,9 +111,6 @@ impl Program {
     }
 
     fn new(bytes: Bytes, contents: Contents, limits: &Limits) -> Result<Self, LoadError> {
-        if let Some(inst) = contents.code().iter().find(|inst| !exec::supports(inst)) {
-            return Err(LoadError::Unsupported { inst: inst.name() });
-        }
         let mut places = vec![Place::Arena; contents.n_slots()];
         let inputs = ports(&contents, contents.inputs(), &mut places, Place::Input);
         let outputs = ports(&contents, contents.outputs(), &mut places, Place::Output);

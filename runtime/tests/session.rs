@@ -132,12 +132,13 @@ fn second_half() -> ArtifactWriter {
 /// The build for embedding leaves most instructions out, and says which one it misses.
 #[test]
 fn a_build_refuses_what_it_cannot_run_by_name() {
-    let bytes = second_half().finish().unwrap();
-    let loaded = Program::from_bytes(&bytes, &Limits::default());
+    // The writer reads what it wrote.
+    let bytes = second_half().finish();
     if cfg!(feature = "minimal") {
-        assert_eq!(loaded.unwrap_err(), LoadError::Unsupported { inst: "slice" });
+        let message = bytes.unwrap_err().to_string();
+        assert!(message.contains("instruction `slice` is left out of this build"), "{message}");
     } else {
-        assert_eq!(loaded.unwrap().outputs().len(), 1);
+        assert_eq!(Program::from_bytes(&bytes.unwrap(), &Limits::default()).unwrap().outputs().len(), 1);
     }
 }
 

@@ -141,6 +141,11 @@ pub enum ErrorKind {
         /// Its number.
         opcode: u16,
     },
+    /// An instruction that this build was made without.
+    LeftOut {
+        /// Its name.
+        inst: &'static str,
+    },
     /// A slot is read before anything was written to it.
     ReadBeforeWrite {
         /// The buffer that is read.
@@ -300,6 +305,7 @@ impl fmt::Display for ErrorKind {
                 write!(f, "a port of type {buffer} cannot accept the types {accepts:#x}")
             }
             Self::Opcode { opcode } => write!(f, "opcode {opcode:#06x} is not supported by this version"),
+            Self::LeftOut { inst } => write!(f, "instruction `{inst}` is left out of this build (feature `minimal`)"),
             Self::ReadBeforeWrite { buffer } => write!(f, "buffer {buffer} is read before it is written"),
             Self::InputWritten { buffer } => write!(f, "buffer {buffer} is written and lies in an input"),
             Self::SlotConflict { buffer } => {

@@ -40,7 +40,7 @@ impl Avx512 {
 
 impl Isa for Avx512 {
     const NAME: &'static str = "avx512";
-    const TOKENS: usize = 12;
+    const TOKENS: usize = if cfg!(feature = "minimal") { 4 } else { 12 };
 
     #[inline(always)]
     fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
@@ -87,7 +87,7 @@ fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
     macro_rules! choose {
         ($planes:literal: $($tokens:literal $kernel:ident $widest:literal,)*) => {
             match sums.len() {
-                $($tokens => if let Ok(sums) = <&mut [PanelSums; $tokens]>::try_from(sums) {
+                $($tokens if $tokens <= Avx512::TOKENS => if let Ok(sums) = <&mut [PanelSums; $tokens]>::try_from(sums) {
                     let mut first = 0;
                     while first < tile.n_tiles {
                         let left = tile.n_tiles - first;

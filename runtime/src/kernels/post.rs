@@ -29,20 +29,6 @@ impl Post<'_> {
     }
 }
 
-/// All rows of a matrix of `n` columns.
-#[inline(always)]
-pub(super) fn all(acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
-    let rows = acc.len().checked_div(n).unwrap_or(0);
-    assert!(acc.len() == y.len() && rows * n == acc.len(), "as many results as sums");
-    if acc.is_empty() {
-        return;
-    }
-    post.check(rows, n);
-    for (row, (acc, y)) in acc.chunks_exact(n).zip(y.chunks_exact_mut(n)).enumerate() {
-        part(acc, row, 0, post, y);
-    }
-}
-
 /// Some neighbouring columns, from `column` on, of one row.
 #[inline(always)]
 pub(super) fn part(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &mut [f32]) {

@@ -12,9 +12,10 @@ use std::ops::Range;
 use bitc_format::Layout;
 
 use super::{BitProduct, Post, post};
-use crate::isa::{self, BLOCK, Isa, PANEL, PanelSums, PlanesTile, TILE};
+use crate::isa::{self, BLOCK, DIGITS, Isa, LookupTile, PANEL, PanelSums, PlanesTile, TILE, Table};
 
-/// Where the sums of one token with the rows of one panel go.
+/// Where the sums of one token with the rows of some panels go. Behind a pointer, so that the products exist once per
+/// instruction set, whatever becomes of the sums.
 pub(super) trait Sink {
     /// Stores the sums of a token with the rows from `row` on.
     fn put(&mut self, token: usize, row: usize, sums: &[i32]);
@@ -28,39 +29,41 @@ pub(super) struct Sums<'a> {
 
 impl<'a> Sums<'a> {
     pub(super) fn new(product: BitProduct<'_>, acc: &'a mut [i32]) -> Self {
-        product.check();
         assert!(acc.len() == product.sums.len() * product.n, "one result per token and output");
         Self { n: product.n, acc }
     }
 }
 
 impl Sink for Sums<'_> {
-    #[inline(always)]
     fn put(&mut self, token: usize, row: usize, sums: &[i32]) {
         self.acc[token * self.n + row..][..sums.len()].copy_from_slice(sums);
     }
 }
 
 /// Stores what [`Post`] makes of the sums.
-pub(super) struct Values<'a> {
+pub(super) struct Values<'a, I> {
+    isa: I,
     n: usize,
     post: &'a Post<'a>,
     y: &'a mut [f32],
 }
 
-impl<'a> Values<'a> {
-    pub(super) fn new(product: BitProduct<'_>, post: &'a Post<'_>, y: &'a mut [f32]) -> Self {
-        product.check();
-        assert!(y.len() == product.sums.len() * product.n, "one result per token and output");
-        post.check(product.sums.len(), product.n);
-        Self { n: product.n, post, y }
+impl<'a, I: Isa> Values<'a, I> {
+    /// For results of so many tokens and outputs.
+    pub(super) fn new(isa: I, tokens: usize, n: usize, post: &'a Post<'_>, y: &'a mut [f32]) -> Self {
+        assert!(y.len() == tokens * n, "one result per token and output");
+        post.check(tokens, n);
+        Self { isa, n, post, y }
     }
 }
 
-impl Sink for Values<'_> {
-    #[inline(always)]
+impl<I: Isa> Sink for Values<'_, I> {
     fn put(&mut self, token: usize, row: usize, sums: &[i32]) {
-        post::part(sums, token, row, self.post, &mut self.y[token * self.n + row..][..sums.len()]);
+        let y = &mut self.y[token * self.n + row..][..sums.len()];
+        self.isa.vectorize(
+            #[inline(always)]
+            || post::part(sums, token, row, self.post, y),
+        );
     }
 }
 
@@ -80,23 +83,55 @@ const COLUMNS: usize = 1024;
 /// Panels that such columns meet before the next ones come, and whose sums are stored together.
 const PANELS: usize = 8;
 
+/// What an instruction set does with one tile. The visiting of tiles is the same for all and exists once.
+pub(super) trait Tiles {
+    /// See [`Isa::TOKENS`].
+    fn tokens(&self) -> usize;
+
+    /// See [`Isa::planes_tile`].
+    fn planes_tile(&self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+
+    /// See [`Isa::lookup_tables`].
+    fn lookup_tables(&self, q: &[[i8; DIGITS]], tables: &mut [Table]);
+
+    /// See [`Isa::lookup_tile`].
+    fn lookup_tile(&self, tile: LookupTile<'_>, sums: &mut [i32]);
+}
+
+impl<I: Isa> Tiles for I {
+    fn tokens(&self) -> usize {
+        const { assert!(I::TOKENS <= TOKENS) };
+        I::TOKENS
+    }
+
+    fn planes_tile(&self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+        Isa::planes_tile(*self, tile, sums);
+    }
+
+    fn lookup_tables(&self, q: &[[i8; DIGITS]], tables: &mut [Table]) {
+        Isa::lookup_tables(*self, q, tables);
+    }
+
+    fn lookup_tile(&self, tile: LookupTile<'_>, sums: &mut [i32]) {
+        Isa::lookup_tile(*self, tile, sums);
+    }
+}
+
 /// Computes `product` and hands the sums to `sink`.
-#[inline(always)]
-pub(super) fn run<I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink) {
-    const { assert!(I::TOKENS <= TOKENS) };
+pub(super) fn run(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mut dyn Sink) {
+    product.check();
     if product.k == 0 {
         return without_columns(product, sink);
     }
     match product.layout {
-        Layout::Bit1 => in_groups::<32, I>(isa, product, sink),
-        Layout::Int8 => in_groups::<4, I>(isa, product, sink),
+        Layout::Bit1 => in_groups::<32>(isa, product, sink),
+        Layout::Int8 => in_groups::<4>(isa, product, sink),
         Layout::Trit5 => lookup::run(isa, product, sink),
-        _ => in_groups::<16, I>(isa, product, sink),
+        _ => in_groups::<16>(isa, product, sink),
     }
 }
 
-#[inline(always)]
-fn without_columns(product: BitProduct<'_>, sink: &mut impl Sink) {
+fn without_columns(product: BitProduct<'_>, sink: &mut dyn Sink) {
     for token in 0..product.sums.len() {
         for row in (0..product.n).step_by(PANEL) {
             sink.put(token, row, &[0; PANEL][..PANEL.min(product.n - row)]);
@@ -105,28 +140,26 @@ fn without_columns(product: BitProduct<'_>, sink: &mut impl Sink) {
 }
 
 /// `G` is the number of columns of a group.
-#[inline(always)]
-fn in_groups<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink) {
+fn in_groups<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mut dyn Sink) {
     let tokens = product.sums.len();
     if tokens == 1 {
-        return one_token::<G, I>(isa, product, 0, sink);
+        return one_token::<G>(isa, product, 0, sink);
     }
     let mut laid = [0; TOKENS * COLUMNS];
     let mut sums = [[[0; PANEL]; TOKENS]; PANELS];
     // Tiles of about equal size: none is so small that it has few sums to work on.
-    let n_tiles = tokens.div_ceil(I::TOKENS);
+    let n_tiles = tokens.div_ceil(isa.tokens());
     for tile in 0..n_tiles {
         let (first, end) = (tokens * tile / n_tiles, tokens * (tile + 1) / n_tiles);
         if end - first == 1 {
-            one_token::<G, I>(isa, product, first, sink);
+            one_token::<G>(isa, product, first, sink);
         } else {
-            some_tokens::<G, I>(isa, product, first..end, &mut laid, &mut sums, sink);
+            some_tokens::<G>(isa, product, first..end, &mut laid, &mut sums, sink);
         }
     }
 }
 
-#[inline(always)]
-fn one_token<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, token: usize, sink: &mut impl Sink) {
+fn one_token<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, token: usize, sink: &mut dyn Sink) {
     let q = &product.q[token * product.pitch..][..product.k.next_multiple_of(G)];
     for part in product.parts::<G>() {
         let mut sums = [start(product.layout, product.sums[token]); PANELS];
@@ -140,14 +173,13 @@ fn one_token<const G: usize, I: Isa>(isa: I, product: BitProduct<'_>, token: usi
     }
 }
 
-#[inline(always)]
-fn some_tokens<const G: usize, I: Isa>(
-    isa: I,
+fn some_tokens<const G: usize>(
+    isa: &dyn Tiles,
     product: BitProduct<'_>,
     tokens: Range<usize>,
     laid: &mut [i8; TOKENS * COLUMNS],
     sums: &mut [[PanelSums; TOKENS]; PANELS],
-    sink: &mut impl Sink,
+    sink: &mut dyn Sink,
 ) {
     let padded = product.k.next_multiple_of(G);
     for part in product.parts::<G>() {

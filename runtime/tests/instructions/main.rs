@@ -12,3 +12,5 @@ mod moves;
 mod quantized;
 #[cfg(not(feature = "minimal"))]
 mod reduce;
+#[cfg(not(feature = "minimal"))]
+mod wide;

@@ -240,6 +240,8 @@ impl Field for Step {
 
 impl Contract for Map {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let in_build = cfg!(not(feature = "minimal")) || self.domain == Domain::F32;
+        attribute("domain (f32 only in a build with feature `minimal`)", self.domain.code(), in_build)?;
         let y = cx.ty("y", self.y)?.dense()?;
         if !self.domain.stores(y.dtype) {
             return Err(Fault::DType { operand: "y", found: y.dtype });

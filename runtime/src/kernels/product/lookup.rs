@@ -3,8 +3,8 @@
 //! A table costs about as much as 300 rows that use it, so many rows share the tables of a run of groups before the next
 //! run comes. Several tokens take turns on the same weights while those are in the cache.
 
-use super::{BitProduct, Sink};
-use crate::isa::{DIGITS, Isa, LOOKUP_TILE, LookupTile, RUN};
+use super::{BitProduct, Sink, Tiles};
+use crate::isa::{DIGITS, LOOKUP_TILE, LookupTile, RUN};
 
 /// Tokens that take turns.
 const TOKENS: usize = 4;
@@ -14,8 +14,7 @@ const SUMS: usize = 8192;
 const PANEL: usize = 4 * LOOKUP_TILE;
 
 /// Computes `product` and hands the sums to `sink`.
-#[inline(always)]
-pub(super) fn run<I: Isa>(isa: I, product: BitProduct<'_>, sink: &mut impl Sink) {
+pub(super) fn run(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mut dyn Sink) {
     let BitProduct { n, k, .. } = product;
     let (counts, w) = product.w.split_at(n.next_multiple_of(LOOKUP_TILE) * 4);
     let counts = counts.as_chunks::<4>().0;
