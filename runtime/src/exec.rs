@@ -29,6 +29,10 @@ pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, thr
         Inst::BitConv2d(inst) => quantized::conv_scratch(inst, program, binding),
         Inst::Logic(inst) => logic::scratch_len(inst, program, threads),
         #[cfg(not(feature = "minimal"))]
+        Inst::Matmul(inst) => dense::matmul_scratch(inst, program, binding),
+        #[cfg(not(feature = "minimal"))]
+        Inst::Conv2d(inst) => dense::conv_scratch(inst, program, binding),
+        #[cfg(not(feature = "minimal"))]
         Inst::TopK(inst) => index::top_k_scratch(inst, program, binding),
         _ => 0,
     }

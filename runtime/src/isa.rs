@@ -61,6 +61,40 @@ pub(crate) struct LookupTile<'a> {
     pub(crate) tables: &'a [Table],
 }
 
+/// The most rows of a float tile.
+pub(crate) const FLOAT_ROWS: usize = 8;
+/// The most columns of a float tile.
+pub(crate) const FLOAT_COLUMNS: usize = 32;
+
+/// Sums of a float tile: each row has the columns of the instruction set, and room that is not used.
+pub(crate) type FloatSums = [[f32; FLOAT_COLUMNS]; FLOAT_ROWS];
+
+/// Some rows of a float product that meet a panel of columns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FloatTile<'a> {
+    /// Row `r` begins at `r * pitch` and has `k` elements.
+    pub(crate) a: &'a [f32],
+    pub(crate) pitch: usize,
+    pub(crate) k: usize,
+    /// `k` rows of [`Isa::COLUMNS`] elements.
+    pub(crate) b: &'a [f32],
+    /// How many rows there are, at most [`Isa::ROWS`].
+    pub(crate) rows: usize,
+}
+
+impl FloatTile<'_> {
+    /// The elements that the tile names are there; kernels read them without looking again.
+    ///
+    /// # Panics
+    /// If they are not.
+    #[inline(always)]
+    pub(crate) fn check(&self, rows: usize, columns: usize) {
+        let end = rows.saturating_sub(1).checked_mul(self.pitch).and_then(|first| first.checked_add(self.k));
+        assert!(end.is_some_and(|end| end <= self.a.len()), "as many rows as the tile has");
+        assert!(self.k.checked_mul(columns).is_some_and(|n| n <= self.b.len()), "a panel of as many rows");
+    }
+}
+
 /// An instruction set. A value of an implementing type proves that this CPU has it: its file makes one only after
 /// having looked.
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
@@ -82,6 +116,14 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+
+    /// Rows of a float tile, at most [`FLOAT_ROWS`].
+    const ROWS: usize;
+    /// Columns of a float tile, at most [`FLOAT_COLUMNS`].
+    const COLUMNS: usize;
+
+    /// Adds `a[r][i] * b[i][c]` to `sums[r][c]` for ascending `i`, rounded after each step.
+    fn float_tile(self, tile: FloatTile<'_>, sums: &mut FloatSums);
 
     /// Fills a table for each group of columns.
     #[inline(always)]

@@ -5,6 +5,8 @@
 //! do not fit: that is a mistake of the caller, never of the data.
 
 #[cfg(not(feature = "minimal"))]
+mod blocked;
+#[cfg(not(feature = "minimal"))]
 pub(crate) mod dense;
 pub(crate) mod elementwise;
 mod float;
@@ -46,7 +48,7 @@ pub use post::Post;
 pub use probe::Probe;
 pub use quantize::{QuantizeRule, Quantized, Sharing};
 #[cfg(not(feature = "minimal"))]
-pub use window::{Planes, Slide};
+pub use window::{Convolution, Slide};
 
 use self::product::Sink as _;
 use crate::isa::bits::Samples;

@@ -21,10 +21,11 @@ struct Expected {
     stack: usize,
 }
 
-const EXPECTED: [Expected; 5] = [
+const EXPECTED: [Expected; 6] = [
     Expected { function: "avx512::separate", works: "vpdpbusd", share: 15, tile: 16, stack: 0 },
     Expected { function: "avx512::shifted", works: "vpdpbusd", share: 30, tile: 24, stack: 0 },
     Expected { function: "avx512::lookup::rows", works: "vpermt2b|vpermi2b", share: 10, tile: 8, stack: 0 },
+    Expected { function: "avx512::float::rows", works: "vmulps", share: 20, tile: 16, stack: 0 },
     Expected { function: "avx2::rows", works: "vpmaddubsw", share: 15, tile: 8, stack: 75 },
     Expected { function: "portable::run", works: "pmullw", share: 12, tile: 8, stack: 0 },
 ];

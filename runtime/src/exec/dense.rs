@@ -1,24 +1,25 @@
 //! Float products and windows.
 
-use bitc_format::DType;
 use bitc_format::inst::{Conv2d, Matmul, Pool2d};
+use bitc_format::{DType, Operand};
 
 use crate::RunError;
-use crate::arena::Pod;
+use crate::arena::{self, AlignedBytes, Pod};
+use crate::bind::Binding;
 use crate::frame::Frame;
 use crate::kernels::dense::Product;
 use crate::kernels::number::Number;
-use crate::kernels::post;
-use crate::kernels::window::{self, Planes, Slide};
+use crate::kernels::window::{self, Convolution, Slide};
+use crate::program::Program;
 
-/// Calls `multiply` with the factors of each pair of matrices and the place of their product; the sizes are rows,
-/// columns and inner dimension.
+/// Calls `multiply` with the factors of each pair of matrices and the place of their product; the sizes are columns and
+/// inner dimension.
 fn each_product<T: Pod>(
     frame: &mut Frame<'_, '_>,
     inst: &Matmul,
-    mut multiply: impl FnMut(&Frame<'_, '_>, [usize; 3], &[T], &[T], &mut [T]) -> Result<(), RunError>,
+    mut multiply: impl FnMut(&Frame<'_, '_>, [usize; 2], [&[T]; 2], &mut AlignedBytes, &mut [T]) -> Result<(), RunError>,
 ) -> Result<(), RunError> {
-    frame.fill(inst.y, |frame, y: &mut [T]| {
+    frame.fill_with_scratch(inst.y, |frame, y: &mut [T], scratch| {
         let (a, b) = (frame.array::<T>(inst.a)?, frame.array::<T>(inst.b)?);
         let shape = frame.shape(inst.y);
         let rank = shape.len();
@@ -32,10 +33,39 @@ fn each_product<T: Pod>(
                 b_at += i * b_strides[axis];
                 rest /= shape[axis];
             }
-            multiply(frame, [m, n, k], &a.data[a_at..][..m * k], &b.data[b_at..][..k * n], y)?;
+            multiply(frame, [n, k], [&a.data[a_at..][..m * k], &b.data[b_at..][..k * n]], scratch, y)?;
         }
         Ok(())
     })
+}
+
+/// The shape of an operand before anything runs.
+fn shape_of<'p>(program: &'p Program, binding: &'p Binding, operand: Operand) -> &'p [usize] {
+    let (shapes, index) = match operand {
+        Operand::Buffer(id) => (&binding.shapes[..], id.index()),
+        Operand::Const(id) => (program.const_shapes(), id.index()),
+    };
+    shapes.get(index).map_or(&[], |shape| &shape[..])
+}
+
+/// Bytes for packed columns.
+pub(crate) fn matmul_scratch(inst: &Matmul, program: &Program, binding: &Binding) -> usize {
+    let (y, a) = (shape_of(program, binding, inst.y.into()), shape_of(program, binding, inst.a));
+    let (&[.., m, n], Some(&k)) = (y, a.last()) else { return 0 };
+    Product::packed_len(m, k, n).saturating_mul(size_of::<f32>())
+}
+
+/// Bytes for packed windows.
+pub(crate) fn conv_scratch(inst: &Conv2d, program: &Program, binding: &Binding) -> usize {
+    let (y, w) = (shape_of(program, binding, inst.y.into()), shape_of(program, binding, inst.w));
+    let (&[_, outputs, height, width], [_, inner @ ..]) = (y, w) else { return 0 };
+    let outputs = outputs / (inst.groups as usize).max(1);
+    Convolution::packed_len(outputs, inner.iter().product(), height * width).saturating_mul(size_of::<f32>())
+}
+
+/// All of the scratch memory as elements.
+fn packed(scratch: &mut AlignedBytes) -> Result<&mut [f32], RunError> {
+    arena::elements_mut(scratch.bytes_mut()).ok_or(RunError::ProgramChanged)
 }
 
 pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), RunError> {
@@ -47,25 +77,17 @@ pub(crate) fn matmul(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), Run
         DType::U32 => return plain_matmul::<u32>(frame, inst),
         _ => {}
     }
-    each_product(frame, inst, |frame, [_, n, k], a, b, y: &mut [f32]| {
-        frame.kernels.matmul(Product { a, b, k, n, transposed: inst.transpose_b }, y);
-        if let Some(bias) = frame.optional::<f32>(inst.bias)? {
-            for y in y.chunks_exact_mut(n) {
-                if let [bias] = *bias {
-                    y.iter_mut().for_each(|y| *y += bias);
-                } else {
-                    y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias);
-                }
-            }
-        }
-        post::activate(inst.activation, y);
+    each_product(frame, inst, |frame, [n, k], [a, b], scratch, y: &mut [f32]| {
+        let (bias, transposed) = (frame.optional::<f32>(inst.bias)?, inst.transpose_b);
+        let product = Product { a, b, k, n, transposed, bias, activation: inst.activation };
+        frame.kernels.matmul(product, packed(scratch)?, y);
         Ok(())
     })
 }
 
 /// The product in a type that models multiply rarely: row by row, so that the rows of `b` are read in order.
 fn plain_matmul<T: Number>(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(), RunError> {
-    each_product(frame, inst, |_, [_, n, k], a: &[T], b, y| {
+    each_product(frame, inst, |_, [n, k], [a, b]: [&[T]; 2], _, y| {
         y.fill(T::default());
         for (row, y) in y.chunks_exact_mut(n).enumerate() {
             for (i, &a) in a[row * k..][..k].iter().enumerate() {
@@ -99,22 +121,28 @@ fn slides(
 }
 
 pub(crate) fn conv2d(frame: &mut Frame<'_, '_>, inst: &Conv2d) -> Result<(), RunError> {
-    frame.fill(inst.y, |frame, y: &mut [f32]| {
+    frame.fill_with_scratch(inst.y, |frame, y: &mut [f32], scratch| {
         let (x, w) = (frame.array::<f32>(inst.x)?, frame.array::<f32>(inst.w)?);
         let bias = frame.optional::<f32>(inst.bias)?;
         let shape = frame.shape(inst.y);
         let [rows, columns] = slides([w.shape[2], w.shape[3]], inst.strides, inst.pads, inst.dilations, x.shape, shape);
-        let (out_channels, in_channels) = (shape[1], w.shape[1]);
-        let (x_plane, w_plane) = (rows.input * columns.input, rows.kernel * columns.kernel);
-        let group_size = out_channels / inst.groups as usize;
-        for (i, y) in y.chunks_exact_mut(rows.output * columns.output).enumerate() {
-            let (image, o) = (i / out_channels, i % out_channels);
-            y.fill(bias.map_or(0.0, |bias| bias[o]));
-            let first = image * x.shape[1] + o / group_size * in_channels;
-            let x = &x.data[first * x_plane..][..in_channels * x_plane];
-            let w = &w.data[o * in_channels * w_plane..][..in_channels * w_plane];
-            frame.kernels.convolve(Planes { x, w, rows, columns }, y);
-            post::activate(inst.activation, y);
+        let groups = inst.groups as usize;
+        let (outputs, channels) = (shape[1] / groups, w.shape[1]);
+        let (x_len, w_len) = (channels * rows.input * columns.input, w.data.len() / groups);
+        let scratch = packed(scratch)?;
+        for (i, y) in y.chunks_exact_mut(outputs * rows.output * columns.output).enumerate() {
+            // Groups of one image are neighbours.
+            let group = i % groups;
+            let convolution = Convolution {
+                x: &x.data[i * x_len..][..x_len],
+                w: &w.data[group * w_len..][..w_len],
+                bias: bias.map(|bias| &bias[group * outputs..][..outputs]),
+                outputs,
+                rows,
+                columns,
+                activation: inst.activation,
+            };
+            frame.kernels.convolve(convolution, scratch, y);
         }
         Ok(())
     })

@@ -14,7 +14,9 @@ use std::array;
 
 use bitc_format::Layout;
 
-use super::{Isa, PanelSums, PlanesTile};
+use super::{FloatSums, FloatTile, Isa, PanelSums, PlanesTile};
+
+mod float;
 
 /// Groups of columns whose sums fit 16 bits: for both layouts 2 planes * 2 columns * 128 * the largest factor times the
 /// largest code is 4096, and the sum of 8 such is at least -32768.
@@ -48,6 +50,15 @@ impl Isa for Avx2 {
     fn multiply(self, rounds: u32) -> (u64, i32) {
         // SAFETY: a value of this type exists only where the feature was detected.
         unsafe { multiply(rounds) }
+    }
+
+    const ROWS: usize = 4;
+    const COLUMNS: usize = float::COLUMNS;
+
+    #[inline(always)]
+    fn float_tile(self, tile: FloatTile<'_>, sums: &mut FloatSums) {
+        // SAFETY: a value of this type exists only where the feature was detected.
+        unsafe { float::tile(tile, sums) }
     }
 
     #[inline(always)]

@@ -14,8 +14,9 @@ use std::array;
 
 use bitc_format::Layout;
 
-use super::{BLOCK, DIGITS, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, portable};
+use super::{BLOCK, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, portable};
 
+mod float;
 mod lookup;
 
 /// This CPU has AVX2 and AVX-512 F, BW, VL, DQ and VNNI.
@@ -61,6 +62,15 @@ impl Isa for Avx512 {
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
         // SAFETY: a value of this type exists only where these features were detected.
         unsafe { planes_tile(tile, sums) }
+    }
+
+    const ROWS: usize = 8;
+    const COLUMNS: usize = float::COLUMNS;
+
+    #[inline(always)]
+    fn float_tile(self, tile: FloatTile<'_>, sums: &mut FloatSums) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { float::tile(tile, sums) }
     }
 
     #[inline(always)]

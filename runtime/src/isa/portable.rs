@@ -2,7 +2,7 @@
 
 use bitc_format::Layout;
 
-use super::{BLOCK, DIGITS, Isa, LOOKUP_TILE, LookupTile, PanelSums, PlanesTile, Table};
+use super::{BLOCK, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PanelSums, PlanesTile, Table};
 
 /// Needs nothing but Rust.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,19 @@ impl Isa for Portable {
         (64, acc.iter().copied().map(i32::from).sum())
     }
 
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 8;
+
+    #[inline(always)]
+    fn float_tile(self, tile: FloatTile<'_>, sums: &mut FloatSums) {
+        match tile.rows {
+            1 => float_rows::<1>(tile, sums),
+            2 => float_rows::<2>(tile, sums),
+            3 => float_rows::<3>(tile, sums),
+            _ => float_rows::<4>(tile, sums),
+        }
+    }
+
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
         let Some(sums) = sums.first_mut() else { return };
         match tile.layout {
@@ -36,6 +49,27 @@ impl Isa for Portable {
             Layout::Bit1 => one_token::<1, 8>(tile, sums),
             _ => one_token::<2, 4>(tile, sums),
         }
+    }
+}
+
+/// A tile of `R` rows and eight columns.
+fn float_rows<const R: usize>(tile: FloatTile<'_>, sums: &mut FloatSums) {
+    const COLUMNS: usize = Portable::COLUMNS;
+    tile.check(R, COLUMNS);
+    let a: [&[f32]; R] = std::array::from_fn(|r| &tile.a[r * tile.pitch..][..tile.k]);
+    let mut acc = [[0f32; COLUMNS]; R];
+    for (acc, sums) in acc.iter_mut().zip(sums.iter()) {
+        acc.copy_from_slice(&sums[..COLUMNS]);
+    }
+    for (i, b) in tile.b.as_chunks::<COLUMNS>().0.iter().take(tile.k).enumerate() {
+        for (acc, a) in acc.iter_mut().zip(a) {
+            for (acc, &b) in acc.iter_mut().zip(b) {
+                *acc += a[i] * b;
+            }
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums) {
+        sums[..COLUMNS].copy_from_slice(acc);
     }
 }
 

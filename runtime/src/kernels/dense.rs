@@ -1,7 +1,14 @@
 //! The float product of two matrices.
 //!
-//! Sums are kept in small tiles of accumulators, which become vector registers; the terms of one sum are added in the
-//! order of `k`, or in 32 interleaved parts where `b` is transposed.
+//! With many rows it goes block by block. With few, where packing would cost more than it saves, sums are kept in small
+//! tiles of accumulators, which become vector registers; the terms of one sum are added in the order of `k`, or in 32
+//! interleaved parts where `b` is transposed.
+
+use bitc_format::inst::Activation;
+
+use super::blocked::{self, Matrix, Rows};
+use super::post;
+use crate::isa::Isa;
 
 /// Columns of a tile.
 const COLUMNS: usize = 16;
@@ -21,13 +28,43 @@ pub struct Product<'a> {
     pub n: usize,
     /// Whether `b` is transposed.
     pub transposed: bool,
+    /// Added to every row: one value or `n`.
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl Product<'_> {
+    /// Elements of scratch memory that the columns are packed in.
+    pub(crate) fn packed_len(m: usize, k: usize, n: usize) -> usize {
+        if m < blocked::WORTHWHILE { 0 } else { blocked::packed_len(k, n) }
+    }
+}
+
+/// `y = activation(a @ b + bias)`
+#[inline(always)]
+pub(super) fn matmul<I: Isa>(isa: I, p: Product<'_>, packed: &mut [f32], y: &mut [f32]) {
+    let Product { a, b, k, n, transposed, bias, activation } = p;
+    let rows = y.len() / n;
+    assert!(y.len() == rows * n && a.len() == rows * k && b.len() == k * n, "a product of these sizes");
+    if rows >= blocked::WORTHWHILE {
+        let rows = Rows { a, k, n, row_bias: None, column_bias: bias, activation };
+        return blocked::product(isa, rows, &Matrix { b, k, n, transposed }, packed, y);
+    }
+    few_rows(p, rows, y);
+    for y in y.chunks_exact_mut(n) {
+        match bias {
+            Some([bias]) => y.iter_mut().for_each(|y| *y += bias),
+            Some(bias) => y.iter_mut().zip(bias).for_each(|(y, &bias)| *y += bias),
+            None => {}
+        }
+    }
+    post::activate(activation, y);
 }
 
 /// `y = a @ b`
 #[inline(always)]
-pub(super) fn matmul(p: Product<'_>, y: &mut [f32]) {
-    let rows = y.len() / p.n;
-    assert!(y.len() == rows * p.n && p.a.len() == rows * p.k && p.b.len() == p.k * p.n, "a product of these sizes");
+fn few_rows(p: Product<'_>, rows: usize, y: &mut [f32]) {
     if p.transposed {
         (0..rows).for_each(|row| transposed_row(p, row, y));
         return;

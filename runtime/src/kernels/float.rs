@@ -10,7 +10,7 @@ use super::elementwise::{self, Tile};
 use super::{
     dense::{self, Product},
     norm::{self, Norm},
-    window::{self, Planes},
+    window::{self, Convolution},
 };
 use crate::isa::Isa;
 
@@ -19,13 +19,13 @@ pub trait FloatKernels: Sync {
     /// Runs the steps of a `map` on one tile; the first `loaded` registers are filled.
     fn map(&self, registers: &mut [Tile], loaded: usize, steps: &[Step]);
 
-    /// `y = a @ b` for one pair of matrices.
+    /// `y = activation(a @ b + bias)` for one pair of matrices; `packed` is scratch memory.
     #[cfg(not(feature = "minimal"))]
-    fn matmul(&self, product: Product<'_>, y: &mut [f32]);
+    fn matmul(&self, product: Product<'_>, packed: &mut [f32], y: &mut [f32]);
 
-    /// Adds to the plane `y` the convolution of planes with their kernels.
+    /// The outputs of a convolution, plane after plane; `packed` is scratch memory.
     #[cfg(not(feature = "minimal"))]
-    fn convolve(&self, planes: Planes<'_>, y: &mut [f32]);
+    fn convolve(&self, convolution: Convolution<'_>, packed: &mut [f32], y: &mut [f32]);
 
     /// Softmax, or its logarithm, of every row of `n` elements, in place.
     #[cfg(not(feature = "minimal"))]
@@ -45,18 +45,20 @@ impl<I: Isa> FloatKernels for On<I> {
     }
 
     #[cfg(not(feature = "minimal"))]
-    fn matmul(&self, product: Product<'_>, y: &mut [f32]) {
-        self.0.vectorize(
+    fn matmul(&self, product: Product<'_>, packed: &mut [f32], y: &mut [f32]) {
+        let isa = self.0;
+        isa.vectorize(
             #[inline(always)]
-            || dense::matmul(product, y),
+            || dense::matmul(isa, product, packed, y),
         );
     }
 
     #[cfg(not(feature = "minimal"))]
-    fn convolve(&self, planes: Planes<'_>, y: &mut [f32]) {
-        self.0.vectorize(
+    fn convolve(&self, convolution: Convolution<'_>, packed: &mut [f32], y: &mut [f32]) {
+        let isa = self.0;
+        isa.vectorize(
             #[inline(always)]
-            || window::convolve(planes, y),
+            || window::convolve(isa, convolution, packed, y),
         );
     }
 

@@ -12,7 +12,7 @@ use bitc_format::logic::Program;
 use super::logic::BLOCK_ROWS;
 use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
 #[cfg(not(feature = "minimal"))]
-use super::{Norm, Planes, Product};
+use super::{Convolution, Norm, Product};
 use super::{QuantizeRule, Quantized, Sharing, Tile};
 use crate::isa::{BLOCK, PANEL, TILE};
 use crate::pool::Pool;
@@ -85,13 +85,13 @@ impl FloatKernels for Threaded {
     }
 
     #[cfg(not(feature = "minimal"))]
-    fn matmul(&self, product: Product<'_>, y: &mut [f32]) {
-        self.kernels.matmul(product, y);
+    fn matmul(&self, product: Product<'_>, packed: &mut [f32], y: &mut [f32]) {
+        self.kernels.matmul(product, packed, y);
     }
 
     #[cfg(not(feature = "minimal"))]
-    fn convolve(&self, planes: Planes<'_>, y: &mut [f32]) {
-        self.kernels.convolve(planes, y);
+    fn convolve(&self, convolution: Convolution<'_>, packed: &mut [f32], y: &mut [f32]) {
+        self.kernels.convolve(convolution, packed, y);
     }
 
     #[cfg(not(feature = "minimal"))]

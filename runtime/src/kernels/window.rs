@@ -1,8 +1,14 @@
 //! Sliding windows over two-dimensional planes: convolution and pooling.
+//!
+//! A convolution with enough kernels is a product whose columns are the windows; with few it goes tap by tap.
 
-use bitc_format::inst::PoolKind;
+use std::ops::Range;
 
-use super::math;
+use bitc_format::inst::{Activation, PoolKind};
+
+use super::blocked::{self, Columns, Rows};
+use super::{math, post};
+use crate::isa::{FLOAT_COLUMNS, Isa};
 
 /// Size and movement of a window along one axis.
 #[derive(Clone, Copy, Debug)]
@@ -23,26 +29,46 @@ pub struct Slide {
     pub output: usize,
 }
 
-/// Planes of an image and the kernels that meet them.
+/// The planes of an image, or of one group of them, and the kernels that meet them.
 #[derive(Clone, Copy, Debug)]
-pub struct Planes<'a> {
+pub struct Convolution<'a> {
     /// The planes, one per channel.
     pub x: &'a [f32],
-    /// The kernels, one per channel.
+    /// For each output the kernels, one per channel.
     pub w: &'a [f32],
+    /// Added to each output.
+    pub bias: Option<&'a [f32]>,
+    /// The number of outputs.
+    pub outputs: usize,
     /// The movement of the window over rows.
     pub rows: Slide,
     /// The movement of the window over columns.
     pub columns: Slide,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl Convolution<'_> {
+    /// Elements of a window in all channels.
+    fn inner(&self) -> usize {
+        self.w.len() / self.outputs.max(1)
+    }
+
+    /// Elements of scratch memory that the windows are packed in.
+    pub(crate) fn packed_len(outputs: usize, inner: usize, plane: usize) -> usize {
+        if outputs < blocked::WORTHWHILE { 0 } else { blocked::packed_len(inner, plane) }
+    }
 }
 
 impl Slide {
     /// The outputs for which a tap lies inside the input, and the input position of the first of them.
     fn outputs_of_tap(&self, tap: usize) -> (usize, usize, usize) {
         let shift = tap * self.dilation;
-        let first = self.pad.saturating_sub(shift).div_ceil(self.stride);
+        // Most windows move by one, which needs no division.
+        let steps = |n: usize| if self.stride == 1 { n } else { n.div_ceil(self.stride) };
+        let first = steps(self.pad.saturating_sub(shift));
         // output * stride + shift - pad < input
-        let end = (self.input + self.pad).saturating_sub(shift).div_ceil(self.stride).min(self.output);
+        let end = steps((self.input + self.pad).saturating_sub(shift)).min(self.output);
         let first = first.min(end);
         (first, end, (first * self.stride + shift).saturating_sub(self.pad))
     }
@@ -62,15 +88,120 @@ impl Slide {
     }
 }
 
-/// Adds the convolution of all planes to `y`.
+/// The windows of an image as columns: for each output the elements under the window, channel by channel.
+#[derive(Clone, Copy, Debug)]
+struct Windows<'a> {
+    x: &'a [f32],
+    rows: Slide,
+    columns: Slide,
+}
+
+/// Neighbouring outputs of one row.
+#[derive(Clone, Copy, Default)]
+struct Stretch {
+    /// The position among the columns.
+    at: usize,
+    n: usize,
+    out_y: usize,
+    out_x: usize,
+}
+
+impl Windows<'_> {
+    /// Whether a window is one element and all of them are the image.
+    fn is_image(&self) -> bool {
+        [self.rows, self.columns].iter().all(|s| s.kernel == 1 && s.stride == 1 && s.pad == 0 && s.output == s.input)
+    }
+}
+
+impl Columns for Windows<'_> {
+    #[inline(always)]
+    fn pack(&self, k: Range<usize>, first: usize, panel: &mut [f32], width: usize) {
+        let (rows, columns) = (&self.rows, &self.columns);
+        let plane = rows.input * columns.input;
+        let n = width.min(rows.output * columns.output - first);
+        if self.is_image() {
+            for (row, channel) in panel.chunks_exact_mut(width).zip(k) {
+                row[..n].copy_from_slice(&self.x[channel * plane + first..][..n]);
+                row[n..].fill(0.0);
+            }
+            return;
+        }
+        let mut stretches = [Stretch::default(); FLOAT_COLUMNS];
+        let (mut n_stretches, mut at) = (0, 0);
+        while at < n && n_stretches < stretches.len() {
+            let (out_y, out_x) = ((first + at) / columns.output, (first + at) % columns.output);
+            let n = (columns.output - out_x).min(n - at);
+            stretches[n_stretches] = Stretch { at, n, out_y, out_x };
+            n_stretches += 1;
+            at += n;
+        }
+        let stretches = &stretches[..n_stretches];
+        let taps = rows.kernel * columns.kernel;
+        let (mut channel, mut tap_y) = (k.start / taps, k.start % taps / columns.kernel);
+        let mut tap_x = k.start % columns.kernel;
+        for row in panel.chunks_exact_mut(width) {
+            let x = &self.x[channel * plane..][..plane];
+            let (first, end, from_x) = columns.outputs_of_tap(tap_x);
+            for stretch in stretches {
+                let place = &mut row[stretch.at..][..stretch.n];
+                let in_y = stretch.out_y * rows.stride + tap_y * rows.dilation;
+                let in_y = in_y.checked_sub(rows.pad).filter(|&y| y < rows.input);
+                let stop = stretch.out_x + stretch.n;
+                let inside = first.clamp(stretch.out_x, stop)..end.clamp(stretch.out_x, stop);
+                let Some(in_y) = in_y.filter(|_| !inside.is_empty()) else {
+                    place.fill(0.0);
+                    continue;
+                };
+                let (before, after) = (inside.start - stretch.out_x, inside.end - stretch.out_x);
+                place[..before].fill(0.0);
+                place[after..].fill(0.0);
+                let from = from_x + (inside.start - first) * columns.stride;
+                let x = &x[in_y * columns.input..][..columns.input][from..];
+                let place = &mut place[before..after];
+                if columns.stride == 1 {
+                    place.copy_from_slice(&x[..place.len()]);
+                } else {
+                    place.iter_mut().zip(x.iter().step_by(columns.stride)).for_each(|(y, &x)| *y = x);
+                }
+            }
+            row[n..].fill(0.0);
+            tap_x += 1;
+            if tap_x == columns.kernel {
+                (tap_x, tap_y) = (0, tap_y + 1);
+            }
+            if tap_y == rows.kernel {
+                (tap_y, channel) = (0, channel + 1);
+            }
+        }
+    }
+}
+
+/// The outputs of a convolution, plane after plane.
 #[inline(always)]
-pub(super) fn convolve(p: Planes<'_>, y: &mut [f32]) {
-    let (x_plane, w_plane) = (p.rows.input * p.columns.input, p.rows.kernel * p.columns.kernel);
-    if x_plane == 0 || w_plane == 0 {
+pub(super) fn convolve<I: Isa>(isa: I, c: Convolution<'_>, packed: &mut [f32], y: &mut [f32]) {
+    let Convolution { x, w, bias, outputs, rows, columns, activation } = c;
+    let (plane, inner) = (rows.output * columns.output, c.inner());
+    assert!(y.len() == outputs * plane && w.len() == outputs * inner, "a convolution of these sizes");
+    if y.is_empty() {
         return;
     }
-    for (x, w) in p.x.chunks_exact(x_plane).zip(p.w.chunks_exact(w_plane)) {
-        accumulate(y, x, w, &p.rows, &p.columns);
+    if outputs >= blocked::WORTHWHILE {
+        let rows_of_w = Rows { a: w, k: inner, n: plane, row_bias: bias, column_bias: None, activation };
+        return blocked::product(isa, rows_of_w, &Windows { x, rows, columns }, packed, y);
+    }
+    let (x_plane, w_plane) = (rows.input * columns.input, rows.kernel * columns.kernel);
+    for (o, y) in y.chunks_exact_mut(plane).enumerate() {
+        y.fill(0.0);
+        if x_plane > 0 && w_plane > 0 {
+            let w = &w[o * inner..][..inner];
+            for (x, w) in x.chunks_exact(x_plane).zip(w.chunks_exact(w_plane)) {
+                accumulate(y, x, w, &rows, &columns);
+            }
+        }
+        if let Some(bias) = bias {
+            y.iter_mut().for_each(|y| *y += bias[o]);
+        }
+        post::activate(activation, y);
     }
 }
 
