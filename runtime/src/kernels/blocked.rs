@@ -78,14 +78,7 @@ pub(super) fn product<I: Isa>(isa: I, rows: Rows<'_>, columns: &impl Columns, pa
 
 /// Adds the terms of a block of the inner dimension to the sums of a group of columns.
 #[inline(always)]
-fn multiply<I: Isa>(
-    isa: I,
-    rows: &Rows<'_>,
-    block: Range<usize>,
-    group: Range<usize>,
-    packed: &[f32],
-    y: &mut [f32],
-) {
+fn multiply<I: Isa>(isa: I, rows: &Rows<'_>, block: Range<usize>, group: Range<usize>, packed: &[f32], y: &mut [f32]) {
     let Rows { a, k, n, .. } = *rows;
     let panel_len = block.len() * I::COLUMNS;
     let m = y.len() / n;
