@@ -10,6 +10,7 @@ use crate::bind::Binding;
 use crate::frame::Frame;
 use crate::program::Program;
 
+mod bit_linear;
 #[cfg(not(feature = "minimal"))]
 mod dense;
 mod elementwise;
@@ -34,6 +35,7 @@ pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, thr
         Inst::Conv2d(inst) => dense::conv_scratch(inst, program, binding),
         #[cfg(not(feature = "minimal"))]
         Inst::TopK(inst) => index::top_k_scratch(inst, program, binding),
+        Inst::BitLinear(inst) => bit_linear::scratch_len(inst, program, binding),
         _ => 0,
     }
 }
@@ -53,7 +55,7 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::Map(inst) => elementwise::map(frame, inst),
         Inst::Cast(inst) => elementwise::cast(frame, inst),
         Inst::Quantize(inst) => quantized::quantize(frame, inst),
-        Inst::BitLinear(inst) => quantized::bit_linear(frame, inst),
+        Inst::BitLinear(inst) => bit_linear::bit_linear(frame, inst),
         Inst::BitConv2d(inst) => quantized::bit_conv2d(frame, inst),
         Inst::Logic(inst) => logic::logic(frame, inst),
         // The reader lets no other instruction through.
@@ -105,7 +107,7 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
 /// The exact integer sums behind a quantised product, for [`crate::Trace`].
 pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &Inst) -> Result<Option<Vec<i32>>, RunError> {
     match inst {
-        Inst::BitLinear(inst) => quantized::linear_accumulators(frame, inst).map(Some),
+        Inst::BitLinear(inst) => bit_linear::linear_accumulators(frame, inst),
         Inst::BitConv2d(inst) => quantized::conv_accumulators(frame, inst),
         _ => Ok(None),
     }

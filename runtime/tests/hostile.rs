@@ -122,7 +122,24 @@ fn quantized() -> Vec<u8> {
         bias: Some(bias.into()),
         activation: Activation::Clip { lo: -1.0, hi: 6.0 },
     });
-    s.finish(y)
+    // The same activations in groups of 16, the last one shorter.
+    let bytes: Vec<i8> = (0..5 * 16).map(|i| (i * 7) as u8 as i8).collect();
+    let packed = Layout::Int8.pack(5, 16, &bytes).unwrap().repeat(3);
+    let w = s.w.constant(DType::I8, Layout::Int8, &[3, 5, 16], &packed);
+    let scale_bytes: Vec<u8> = (0..15).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let scales = s.w.constant(DType::F32, Layout::Dense, &[5, 3], &scale_bytes);
+    let grouped = s.f32(&[0, 5]);
+    s.w.push(BitLinear {
+        y: grouped,
+        q: q.into(),
+        q_scale: scale.into(),
+        sums: sums.into(),
+        w: w.into(),
+        scale: scales.into(),
+        bias: None,
+        activation: Activation::None,
+    });
+    s.finish(grouped)
 }
 
 /// A network over bits that are packed, given as bytes, and compared.

@@ -1,13 +1,13 @@
-//! `quantize`, `bit_linear` and `bit_conv2d`.
+//! `quantize` and `bit_conv2d`.
 
-use bitc_format::inst::{BitConv2d, BitLinear, Granularity, Quantize};
+use bitc_format::inst::{BitConv2d, Granularity, Quantize};
 use bitc_format::{Layout, Operand};
 
 use crate::RunError;
 use crate::arena::{self, AlignedBytes};
 use crate::bind::Binding;
 use crate::frame::{Array, Frame, Taken};
-use crate::kernels::{BitProduct, Post, QuantizeRule, Quantized, Sharing, post};
+use crate::kernels::{BitProduct, QuantizeRule, Quantized, Sharing, post};
 use crate::program::Program;
 
 /// Rows that are multiplied at once.
@@ -68,7 +68,7 @@ fn fill(
 }
 
 /// The shape of an operand, while there is no frame yet.
-fn shape_of<'a>(operand: Operand, program: &'a Program, binding: &'a Binding) -> &'a [usize] {
+pub(super) fn shape_of<'a>(operand: Operand, program: &'a Program, binding: &'a Binding) -> &'a [usize] {
     let shape = match operand {
         Operand::Buffer(id) => binding.shapes.get(id.index()),
         Operand::Const(id) => program.const_shapes().get(id.index()),
@@ -76,41 +76,9 @@ fn shape_of<'a>(operand: Operand, program: &'a Program, binding: &'a Binding) ->
     shape.map(|s| &**s).unwrap_or_default()
 }
 
-pub(crate) fn bit_linear(frame: &mut Frame<'_, '_>, inst: &BitLinear) -> Result<(), RunError> {
-    frame.fill(inst.y, |frame, y: &mut [f32]| {
-        let post = Post {
-            row_scale: frame.array(inst.q_scale)?.data,
-            scale: frame.array(inst.scale)?.data,
-            bias: frame.optional(inst.bias)?,
-            activation: inst.activation,
-        };
-        frame.kernels.bit_linear(product(frame, inst)?, &post, y);
-        Ok(())
-    })
-}
-
-/// The product behind a `bit_linear`.
-fn product<'f>(frame: &'f Frame<'_, '_>, inst: &BitLinear) -> Result<BitProduct<'f>, RunError> {
-    let q = arena::elements(frame.bytes(inst.q)?).ok_or(RunError::ProgramChanged)?;
-    let sums = frame.array::<i32>(inst.sums)?.data;
-    let shape = frame.shape(inst.w);
-    let (n, k) = (shape[0], shape[1]);
-    let (layout, w) = weights(frame, inst.w)?;
-    Ok(BitProduct { layout, w, n, k, q, pitch: k.next_multiple_of(64), sums })
-}
-
-fn weights<'f>(frame: &'f Frame<'_, '_>, w: Operand) -> Result<(Layout, &'f [u8]), RunError> {
+pub(super) fn weights<'f>(frame: &'f Frame<'_, '_>, w: Operand) -> Result<(Layout, &'f [u8]), RunError> {
     let Operand::Const(id) = w else { return Err(RunError::ProgramChanged) };
     Ok((frame.program.contents().consts()[id.index()].layout, frame.bytes(w)?))
-}
-
-/// The integer sums of a `bit_linear`.
-pub(crate) fn linear_accumulators(frame: &Frame<'_, '_>, inst: &BitLinear) -> Result<Vec<i32>, RunError> {
-    let mut acc = vec![0; frame.shape(inst.y).numel()];
-    if !acc.is_empty() {
-        frame.kernels.bit_product(product(frame, inst)?, &mut acc);
-    }
-    Ok(acc)
 }
 
 /// The sizes of a convolution.
@@ -299,7 +267,7 @@ fn windows(
     Ok(())
 }
 
-fn sum_rows(rows: &[i8], pitch: usize, sums: &mut [i32]) {
+pub(super) fn sum_rows(rows: &[i8], pitch: usize, sums: &mut [i32]) {
     for (row, sum) in rows.chunks_exact(pitch).zip(sums) {
         *sum = row.iter().map(|&q| i32::from(q)).sum();
     }

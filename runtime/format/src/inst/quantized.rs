@@ -112,7 +112,9 @@ fn sums_fit(layout: Layout, columns: Option<u64>) -> Result<(), Fault> {
 instruction! {
     /// `y = activation((q @ w^T) * q_scale * scale + bias)` with an exact integer product.
     ///
-    /// Per element `((f32(sum) * q_scale[row]) * scale[output]) + bias[output]`, in this order, nothing fused.
+    /// Per element `((f32(sum) * q_scale[row]) * scale[output]) + bias[output]`, in this order, nothing fused. Where
+    /// groups of inputs have scales of their own, the sum of each group is scaled by `q_scale` and then by its scale, and
+    /// these are added one after the other, beginning with 0, before the bias.
     BitLinear {
         /// The result, `[.., N]`.
         y: BufferId,
@@ -122,9 +124,10 @@ instruction! {
         q_scale: Operand,
         /// For each row the sum of its quantised values.
         sums: Operand,
-        /// The weights, a packed constant `[N, K]`.
+        /// The weights, a packed constant `[N, K]`, or `[G, N, g]` where each `g` neighbouring inputs have scales of their
+        /// own; the last group may reach past K, where activations are zero.
         w: Operand,
-        /// The scales of the weights, a constant: one, or one per output.
+        /// The scales of the weights, a constant: one, or one per output, or `[N, G]`.
         scale: Operand,
         /// Added last, a constant: one per output.
         bias: Option<Operand>,
@@ -136,24 +139,42 @@ instruction! {
 impl Contract for BitLinear {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
         let q = cx.ty("q", self.q)?.aligned(64)?.dtype(&[DType::I8])?.rank(1, crate::MAX_RANK)?;
-        let w = cx.ty("w", self.w)?.constant()?.rank(2, 2)?;
+        let w = cx.ty("w", self.w)?.constant()?.rank(2, 3)?;
         if !WEIGHTS.contains(&w.layout) {
             return Err(Fault::Layout { operand: "w", found: w.layout });
         }
-        sums_fit(w.layout, w.dim(1))?;
+        let (groups, outputs, inputs) = match w.shape.rank() {
+            2 => (None, w.dim(0), w.dim(1)),
+            _ => (w.dim(0), w.dim(1), w.dim(2)),
+        };
+        sums_fit(w.layout, inputs)?;
         let rank = q.shape.rank();
         let y = cx.ty("y", self.y)?.f32()?.rank(rank, rank)?;
         for axis in 0..rank.saturating_sub(1) {
             same("a dimension of `y`", q.dim(axis), y.dim(axis))?;
         }
-        same("the last dimension of `q`", w.dim(1), q.last())?;
-        same("the last dimension of `y`", w.dim(0), y.last())?;
+        match (groups, inputs, q.last()) {
+            (Some(_), Some(size), last) => {
+                attribute("group", 0, size > 0)?;
+                same("the groups of `w`", last.map(|k| k.div_ceil(size.max(1))), groups)?;
+            }
+            _ => same("the last dimension of `q`", inputs, q.last())?,
+        }
+        same("the last dimension of `y`", outputs, y.last())?;
         let rows = q.rows()?;
         cx.ty("q_scale", self.q_scale)?.f32()?.one_or(rows)?;
         cx.ty("sums", self.sums)?.dense()?.dtype(&[DType::I32])?.elements(rows)?;
-        cx.ty("scale", self.scale)?.constant()?.f32()?.one_or(w.dim(0))?;
+        let scale = cx.ty("scale", self.scale)?.constant()?.f32()?;
+        match groups {
+            None => drop(scale.one_or(outputs)?),
+            Some(_) => {
+                let scale = scale.rank(2, 2)?;
+                same("the outputs of `scale`", outputs, scale.dim(0))?;
+                same("the groups of `scale`", groups, scale.dim(1))?;
+            }
+        }
         if let Some(bias) = cx.optional("bias", self.bias)? {
-            bias.constant()?.f32()?.elements(w.dim(0))?;
+            bias.constant()?.f32()?.elements(outputs)?;
         }
         Ok(())
     }
