@@ -36,28 +36,32 @@ impl Pass for LinearToBitLinear {
 fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let at = g.node(node).clone();
     let op: Op = match &at.op {
-        Op::Linear(op) => BitLinear { act: op.act }.into(),
+        Op::Linear(op) => BitLinear { act: op.act, group: 0 }.into(),
         Op::Conv2d(op) => BitConv2d { window: op.window.clone(), groups: op.groups, act: op.act }.into(),
         _ => return Err(Miss::NoMatch),
     };
     let (x, w) = (at.inputs[0].ok_or(Miss::NoMatch)?, at.inputs[1].ok_or(Miss::NoMatch)?);
-    let Some((t, scale)) = dequantized(g, w, &[DType::T2, DType::I8]) else {
+    let Some((t, scale, group)) = dequantized(g, w, &[DType::T2, DType::I8]) else {
         return Err(Miss::blocked("its weights are float"));
     };
-    let Some((q, q_scale)) = dequantized(g, x, &[DType::I8]) else {
+    let Some((q, q_scale, 0)) = dequantized(g, x, &[DType::I8]) else {
         return Err(Miss::blocked("its activations are not quantised"));
     };
-    let scale = per_output(g, scale, t)?;
+    let (op, scale) = match (op, group) {
+        (op, 0) => (op, per_output(g, scale, t)?),
+        (Op::BitLinear(op), group) => (BitLinear { group, ..op }.into(), scale),
+        _ => return Err(Miss::blocked("the weights of a convolution have scales for groups of inputs")),
+    };
     let bias = at.inputs.get(2).copied().flatten();
     let new = g.add(op, &[Some(q), Some(q_scale), Some(t), Some(scale), bias]);
     Ok(new?.into())
 }
 
-/// The integers and the scale of a dequantised value.
-fn dequantized(g: &Editor<'_>, value: ValueId, dtypes: &[DType]) -> Option<(ValueId, ValueId)> {
-    let (node, _) = g.producer::<Dequantize>(value)?;
+/// The integers, the scale and the size of the groups that share one, of a dequantised value.
+fn dequantized(g: &Editor<'_>, value: ValueId, dtypes: &[DType]) -> Option<(ValueId, ValueId, usize)> {
+    let (node, op) = g.producer::<Dequantize>(value)?;
     let (q, scale) = (g.input(node, 0)?, g.input(node, 1)?);
-    dtypes.contains(&g.ty(q).dtype).then_some((q, scale))
+    dtypes.contains(&g.ty(q).dtype).then_some((q, scale, op.group))
 }
 
 /// A weight scale that is all ones but for the first axis, as a vector per output; a single one as a scalar.

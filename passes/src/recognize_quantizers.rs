@@ -105,7 +105,7 @@ fn quantizer(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let outputs = g.add_multi(scaling.op, &[Some(x)])?;
     let [q, new_scale] = outputs[..] else { return Err(Miss::NoMatch) };
     if form == Form::Integer {
-        let integers = g.add(Dequantize, &[Some(q), Some(new_scale)])?;
+        let integers = g.add(Dequantize::default(), &[Some(q), Some(new_scale)])?;
         return Ok(integers.into());
     }
     let integers = g.add(Cast { to: DType::F32 }, &[Some(q)])?;
@@ -181,7 +181,7 @@ fn dequantize(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     for (integers, scale) in pairs {
         let (Some(q), Some(scale)) = (cast_integers(g, integers), scale) else { continue };
         if g.ty(q).shape == g.ty(result).shape {
-            return Ok(g.add(Dequantize, &[Some(q), Some(scale)])?.into());
+            return Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into());
         }
     }
     Err(Miss::NoMatch)
@@ -233,7 +233,7 @@ fn scale_after_product(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, 
             return Err(Miss::blocked("the layer has a bias or its result is also used elsewhere"));
         }
         let (op, w) = (op.clone(), g.input(layer, 1));
-        let x = g.add(Dequantize, &[Some(q), Some(s)])?;
+        let x = g.add(Dequantize::default(), &[Some(q), Some(s)])?;
         return Ok(g.add(op, &[Some(x), w])?.into());
     }
     Err(Miss::NoMatch)

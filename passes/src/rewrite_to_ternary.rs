@@ -13,7 +13,7 @@ mod methods;
 
 use bitc_ir::ops::quantize_act::QuantizeAct;
 use bitc_ir::ops::{Activation, Binary, BinaryKind, Dequantize, Linear};
-use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Origin, Tensor, ValueId, choice};
+use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Origin, Tensor, ValueId};
 
 use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 use calibrate::{Calibration, Refit};
@@ -21,13 +21,25 @@ use methods::{Matrix, Plane};
 
 pub use methods::Method;
 
-choice! {
-    /// Which weights of a layer share a scale.
-    pub enum Scale {
-        /// All of them.
-        Tensor = "tensor",
-        /// Those of one output.
-        Row = "row",
+/// Which weights of a layer share a scale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scale {
+    /// All of them.
+    Tensor,
+    /// Those of one output.
+    Row,
+    /// So many neighbouring inputs of one output.
+    Group(usize),
+}
+
+impl Scale {
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == "tensor" => Some(Scale::Tensor),
+            None if text == "row" => Some(Scale::Row),
+            Some(("group", size)) => size.parse().ok().filter(|n| (4..=1 << 20).contains(n)).map(Scale::Group),
+            _ => None,
+        }
     }
 }
 
@@ -57,6 +69,10 @@ impl RewriteToTernary {
         if !(1..=2).contains(&planes) {
             return Err(params.invalid("planes", "1 or 2", planes));
         }
+        let text = params.str("scale")?.unwrap_or_else(|| "row".to_owned());
+        let wrong =
+            |params: &AttrReader| params.invalid("scale", "`tensor`, `row` or `group:N` with N of 4 or more", &text);
+        let scale = Scale::parse(&text).ok_or_else(|| wrong(params))?;
         let mut keep = Vec::new();
         for rule in params.str("keep")?.unwrap_or_default().split(',').filter(|s| !s.is_empty()) {
             let (pattern, kept) = match rule.split_once('=') {
@@ -68,12 +84,7 @@ impl RewriteToTernary {
             };
             keep.push((pattern.to_owned(), kept));
         }
-        Ok(Self {
-            method: params.choice("method")?.unwrap_or(Method::Optimal),
-            scale: params.choice("scale")?.unwrap_or(Scale::Row),
-            planes: planes as usize,
-            keep,
-        })
+        Ok(Self { method: params.choice("method")?.unwrap_or(Method::Optimal), scale, planes: planes as usize, keep })
     }
 
     fn kept(&self, name: &str, position: usize, count: usize) -> Option<Kept> {
@@ -146,9 +157,9 @@ impl RewriteToTernary {
         let planes = match (kept, &quantized) {
             (Some(_), _) => vec![Plane::int8(&w)],
             (None, Some(x)) if self.method == Method::Gptq => {
-                vec![gptq::quantize(&w, x).map_err(|message| input_error(&message, &at.origin))?]
+                vec![gptq::quantize(&w, x, self.scale).map_err(|message| input_error(&message, &at.origin))?]
             }
-            (None, _) => methods::residual_planes(&w, self.method, self.scale == Scale::Row, self.planes),
+            (None, _) => methods::residual_planes(&w, self.method, self.scale, self.planes),
         };
         let approximate = methods::sum_of(&planes, w.rows, w.columns);
         let weight_error = approximate.relative_error(&w);
@@ -197,7 +208,7 @@ fn build(
     let Op::Linear(op) = &at.op else { return Err(bitc_ir::TypeError::new("a linear layer", at.op.name())) };
     let mark = graph.mark();
     let q = graph.add_nodes(&[], QuantizeAct::default(), &[at.inputs[0]])?;
-    let x = graph.add_node("", Dequantize, &[Some(q[0]), Some(q[1])])?;
+    let x = graph.add_node("", Dequantize::default(), &[Some(q[0]), Some(q[1])])?;
     let bias = match refit {
         Some(refit) => Some(refit.shift.clone()),
         None => bias,
@@ -209,7 +220,7 @@ fn build(
         let gains = refit.map_or(&[][..], |r| &r.gain[..]);
         let t = graph.add_const(&format!("{name}{suffix}"), plane.tensor());
         let s = graph.add_const(&format!("{name}{suffix}.scale"), plane.scale_tensor(gains));
-        let w = graph.add_node("", Dequantize, &[Some(t), Some(s)])?;
+        let w = graph.add_node("", Dequantize { group: plane.group }, &[Some(t), Some(s)])?;
         let b = bias.as_ref().filter(|_| last).map(|b| {
             let b: Vec<f32> = b.iter().map(|&v| v as f32).collect();
             graph.add_const(&format!("{name}.bias"), Tensor::new(&[b.len()], &b))

@@ -1,7 +1,8 @@
 //! `ternarize-weights`: finds weights that are ternary by their values.
 //!
 //! `w == f32(t) * s` with t in {-1, 0, 1}: the weight becomes `dequantize(t, s)`. A model trained with quantisation is
-//! imported faithfully here; choosing ternary weights for a float model is another pass. Evidence is needed: a quantiser
+//! imported faithfully here; choosing ternary weights for a float model is another pass. A scale holds for the whole weight,
+//! a row, a column, or a group of neighbouring inputs of a row whose size is a power of two. Evidence is needed: a quantiser
 //! in front of the layer, or the parameter `weight_only`. A tensor of a single value is no ternary weight.
 
 use bitc_ir::ops::Dequantize;
@@ -12,6 +13,9 @@ use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
 /// How far magnitudes of one scale are apart by default, relative to it: the rounding of `f32`.
 const TOLERANCE: f32 = 1e-6;
+
+/// The fewest neighbouring inputs that count as a group with a scale of its own.
+const SMALLEST_GROUP: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl TernarizeWeights {
             return Err(Miss::NoEffect);
         }
         let Some(tensor) = g.constant(w) else { return Err(Miss::blocked("its weight is not a constant")) };
-        let Some((ternary, scale)) = split_ternary(tensor, self.tolerance) else {
+        let Some(Split { ternary, scale, group }) = split_ternary(tensor, self.tolerance) else {
             return Err(Miss::blocked("its weights are not ternary"));
         };
         if !self.weight_only && !is_quantized(g, x) {
@@ -74,7 +78,7 @@ impl TernarizeWeights {
         let name = g.value(w).name.clone();
         let t = g.add_const(&name, ternary);
         let s = g.add_const(&format!("{name}.scale"), scale);
-        let new = g.add(Dequantize, &[Some(t), Some(s)])?;
+        let new = g.add(Dequantize { group }, &[Some(t), Some(s)])?;
         let mut inputs = at.inputs.clone();
         inputs[1] = Some(new);
         Ok(g.add(at.op, &inputs)?.into())
@@ -86,10 +90,19 @@ pub(crate) fn is_quantized(g: &Editor<'_>, x: ValueId) -> bool {
     g.producer::<Dequantize>(x).is_some_and(|(n, _)| g.input(n, 0).is_some_and(|q| g.ty(q).dtype == DType::I8))
 }
 
-/// A weight as ternary values and a scale: one in all (rank 0), else one per row (`[n, 1, ..]`).
+/// A weight as ternary values times a scale.
+struct Split {
+    ternary: Tensor,
+    /// One in all (rank 0), one per row (`[n, 1, ..]`), one per column (`[1, k]`), or one per group of a row.
+    scale: Tensor,
+    /// How many neighbouring inputs share a scale, where groups of them do; else 0.
+    group: usize,
+}
+
+/// Splits a weight whose values are ternary; the coarsest scale that fits wins.
 ///
 /// Magnitudes within the tolerance of each other are one scale, their mean.
-fn split_ternary(w: &Tensor, tolerance: f64) -> Option<(Tensor, Tensor)> {
+fn split_ternary(w: &Tensor, tolerance: f64) -> Option<Split> {
     let values = w.to_vec::<f32>()?;
     let rows = *w.dims().first()?;
     let first = *values.first()?;
@@ -98,20 +111,36 @@ fn split_ternary(w: &Tensor, tolerance: f64) -> Option<(Tensor, Tensor)> {
     }
     let ternary: Vec<i8> = values.iter().map(|&v| if v > 0.0 { 1 } else { -i8::from(v < 0.0) }).collect();
     let ternary = Tensor::with_dtype(DType::T2, w.dims(), &ternary);
-    if let Some(scale) = common_magnitude(&values, tolerance) {
-        return Some((ternary, Tensor::scalar(scale)));
+    if let Some(scale) = common_magnitude(values.iter(), tolerance) {
+        return Some(Split { ternary, scale: Tensor::scalar(scale), group: 0 });
     }
-    let scales: Vec<f32> =
-        values.chunks(values.len() / rows).map(|row| common_magnitude(row, tolerance)).collect::<Option<_>>()?;
+    let columns = values.len() / rows;
+    // One distinct magnitude per row or column proves nothing where it has a single element.
     let mut dims = vec![1; w.rank()];
     dims[0] = rows;
-    // One distinct magnitude per row proves nothing when a row has a single element.
-    (values.len() > rows).then(|| (ternary, Tensor::new(&dims, &scales)))
+    let by_row = values.chunks(columns).map(|row| common_magnitude(row.iter(), tolerance)).collect::<Option<Vec<_>>>();
+    if let Some(scales) = by_row.filter(|_| columns > 1) {
+        return Some(Split { ternary, scale: Tensor::new(&dims, &scales), group: 0 });
+    }
+    if w.rank() != 2 {
+        return None;
+    }
+    let column = |c: usize| common_magnitude(values.iter().skip(c).step_by(columns), tolerance);
+    if let Some(scales) = (0..columns).map(column).collect::<Option<Vec<_>>>().filter(|_| rows > 1) {
+        return Some(Split { ternary, scale: Tensor::new(&[1, columns], &scales), group: 0 });
+    }
+    let sizes = std::iter::successors(Some(columns.next_power_of_two() / 2), |size| Some(size / 2));
+    sizes.take_while(|&size| size >= SMALLEST_GROUP).find_map(|group| {
+        let groups = values.chunks(columns).flat_map(|row| row.chunks(group));
+        let scales: Vec<f32> = groups.map(|part| common_magnitude(part.iter(), tolerance)).collect::<Option<_>>()?;
+        let scale = Tensor::new(&[rows, columns.div_ceil(group)], &scales);
+        Some(Split { ternary: ternary.clone(), scale, group })
+    })
 }
 
 /// The magnitude that all values but the zeros share; 0 where there are only zeros.
-fn common_magnitude(values: &[f32], tolerance: f64) -> Option<f32> {
-    let magnitudes = || values.iter().filter(|v| **v != 0.0).map(|v| f64::from(v.abs()));
+fn common_magnitude<'a>(values: impl Iterator<Item = &'a f32> + Clone, tolerance: f64) -> Option<f32> {
+    let magnitudes = || values.clone().filter(|v| **v != 0.0).map(|v| f64::from(v.abs()));
     let (count, sum) = magnitudes().fold((0usize, 0.0), |(n, s), v| (n + 1, s + v));
     if count == 0 {
         return Some(0.0);

@@ -240,7 +240,7 @@ fn facts_are_checked_one_by_one() {
     let x = graph.add_input("x", TensorType::fixed(DType::F32, &[2, 2]));
     let w = graph.add_param("w", Tensor::splat(&[2, 2], 1f32));
     let t = graph.add_nodes(&["t", "s"], Ternarize::BITLAB, &[Some(w)]).unwrap();
-    let d = graph.add_node("d", bitc_ir::ops::Dequantize, &[Some(t[0]), Some(t[1])]).unwrap();
+    let d = graph.add_node("d", bitc_ir::ops::Dequantize::default(), &[Some(t[0]), Some(t[1])]).unwrap();
     let c = Custom { domain: "acme".into(), op: "Foo".into(), attrs: Attrs::new(), results: vec![graph.ty(d).clone()] };
     let c = graph.add_node("c", c, &[Some(d), Some(x)]).unwrap();
     graph.add_output("y", c);

@@ -37,6 +37,8 @@ const fn eps(default: &'static str) -> Row {
 }
 
 /// The attributes of the operations that have any.
+const GROUP: Row = ("group", "integer", "0", "how many neighbouring inputs share a scale; 0 for all");
+
 const ATTRS: &[(&str, &[Row])] = &[
     ("linear", &[ACT]),
     (
@@ -79,7 +81,8 @@ const ATTRS: &[(&str, &[Row])] = &[
             ("eps", "float", "1e-6", "the number that `rule` uses"),
         ],
     ),
-    ("bit_linear", &[ACT]),
+    ("bit_linear", &[ACT, GROUP]),
+    ("dequantize", &[GROUP]),
     ("conv2d", &[STRIDES, PADS, DILATIONS, GROUPS, ACT]),
     ("bit_conv2d", &[STRIDES, PADS, DILATIONS, GROUPS, ACT]),
     ("cast", &[("to", "element type", "required", "the element type of the result")]),

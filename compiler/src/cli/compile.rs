@@ -66,8 +66,8 @@ struct RewriteArgs {
     /// always recognised.
     #[arg(long, value_name = "METHOD", default_value = "off", help_heading = "Rewriting a float model")]
     ternary: String,
-    /// Which weights of a layer share a scale: tensor or row.
-    #[arg(long, value_name = "tensor|row", help_heading = "Rewriting a float model")]
+    /// Which weights of a layer share a scale: all (tensor), those of an output (row), or G neighbouring inputs of one.
+    #[arg(long, value_name = "tensor|row|group:G", help_heading = "Rewriting a float model")]
     scale: Option<String>,
     /// Ternary planes whose sum stands for a weight: 1 or 2.
     #[arg(long, value_name = "1|2", help_heading = "Rewriting a float model")]

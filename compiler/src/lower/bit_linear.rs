@@ -16,7 +16,13 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
     let q_scale = cx.operand(q_scale)?;
     let dims = weights.tensor.dims().to_vec();
     let (scale, bias) = scale_and_bias(cx, id)?;
-    let (packed, info) = weights.pack(cx, id, &dims, consts::bytes)?;
+    let (packed, info) = match op.group {
+        0 => weights.pack(cx, id, &dims, consts::bytes)?,
+        group => {
+            let shape = [dims[1].div_ceil(group), dims[0], group];
+            weights.pack(cx, id, &shape, |tensor| consts::in_groups(&consts::bytes(tensor), dims[1], group))?
+        }
+    };
     let y = cx.define(cx.graph().node(id).outputs[0])?;
     cx.emit(BitLinear {
         y,
@@ -60,9 +66,11 @@ impl<'g> Weights<'g> {
         order: impl FnOnce(&Tensor) -> Vec<i8>,
     ) -> Result<(ConstId, LayerInfo), Refusal> {
         let size = |back: usize| shape.iter().rev().nth(back).map_or(1, |&d| d as u64);
+        let ordered = order(self.tensor);
         let values = match self.tensor.dtype() {
             DType::I8 => Values::Bytes,
-            _ if self.tensor.bytes().contains(&0) => Values::Ternary,
+            // What pads the last of several groups is zero as well.
+            _ if ordered.contains(&0) => Values::Ternary,
             _ => Values::Binary,
         };
         let choice = choose(cx.target(), size(1), size(0), values);
@@ -70,7 +78,7 @@ impl<'g> Weights<'g> {
             let long = cx.unsupported(id, "its rows are so long that sums may not fit 32 bits");
             return Err(long.expected(format!("at most {} inputs", choice.layout.max_columns())).found(size(0)).into());
         }
-        let constant = consts::pack(choice.layout, shape, &order(self.tensor));
+        let constant = consts::pack(choice.layout, shape, &ordered);
         let constant = constant.ok_or_else(|| cx.unsupported(id, "its weights are too large to pack"))?;
         let packed = cx.add_packed(self.value, || constant);
         // A pass that made the weights ternary says by which method.

@@ -69,6 +69,21 @@ pub(super) fn pack(layout: Layout, shape: &[usize], values: &[i8]) -> Option<Con
     Some(Const { dtype: bitc_format::DType::I8, layout, shape, data: ConstData::Packed(packed) })
 }
 
+/// Rows of `columns` weights as `[groups, rows, group]`; what the last group lacks is zero.
+pub(super) fn in_groups(values: &[i8], columns: usize, group: usize) -> Vec<i8> {
+    let rows = || values.chunks_exact(columns.max(1));
+    let parts =
+        (0..columns.div_ceil(group)).flat_map(|g| rows().map(move |row| &row[g * group..columns.min((g + 1) * group)]));
+    parts.flat_map(|part| part.iter().copied().chain(std::iter::repeat_n(0, group - part.len()))).collect()
+}
+
+/// The inverse of [`in_groups`].
+fn out_of_groups(values: &[u8], shape: [usize; 3], columns: usize) -> Vec<u8> {
+    let [_, rows, group] = shape;
+    let at = |row: usize, column: usize| (column / group * rows + row) * group + column % group;
+    (0..rows).flat_map(|row| (0..columns).map(move |column| at(row, column))).map(|i| values[i]).collect()
+}
+
 /// The positions in `[o, c, kh, kw]` of the elements of `[o, kh, kw, c]`, in order: products want the channels of a tap
 /// to be neighbours.
 pub(super) fn taps_first(dims: &[usize; 4]) -> impl Iterator<Item = usize> {
@@ -95,7 +110,13 @@ impl<'a> PackedConsts<'a> {
         let shape = shape.ok_or_else(mismatch)?;
         let numel = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let kept = if constant.layout == Layout::Int8 { DType::I8 } else { DType::T2 };
-        if ty.dtype != kept || numel(&shape).is_none() || numel(&shape) != numel(dims) {
+        let in_groups = match (&shape[..], dims) {
+            (&[groups, rows, size], &[outputs, columns]) => {
+                rows == outputs && size > 0 && groups == columns.div_ceil(size)
+            }
+            _ => false,
+        };
+        if ty.dtype != kept || numel(&shape).is_none() || (!in_groups && numel(&shape) != numel(dims)) {
             return Err(mismatch());
         }
         let (groups, rows, columns) = match *shape {
@@ -108,6 +129,9 @@ impl<'a> PackedConsts<'a> {
         for group in bytes.chunks_exact((bytes.len() / groups.max(1)).max(1)).take(groups) {
             let unpacked = constant.layout.unpack(rows, columns, group);
             values.extend(unpacked.map_err(|_| mismatch())?.into_iter().map(i8::cast_unsigned));
+        }
+        if in_groups {
+            return Ok(out_of_groups(&values, [groups, rows, columns], dims[1]));
         }
         if let Ok(dims) = <&[usize; 4]>::try_from(dims) {
             let mut plain = vec![0; values.len()];

@@ -50,6 +50,9 @@ pub(super) fn dequantize(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
     if cx.groups().root(id).is_some() {
         return group(cx, id);
     }
+    if matches!(cx.graph().node(id).op, Op::Dequantize(bitc_ir::ops::Dequantize { group: 1.. })) {
+        return Err(cx.unsupported(id, "only weights have scales for groups").into());
+    }
     // 32-bit integers: converted first, since a `map` does not load them.
     let (q, scale) = (cx.input(id, 0)?, cx.input(id, 1)?);
     let floats = cx.f32_operand(q)?;

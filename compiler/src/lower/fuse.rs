@@ -84,7 +84,8 @@ fn is_map(graph: &Graph, id: NodeId) -> bool {
     match &node.op {
         Op::Unary(op) => map::unary_cost(op.0).is_some() && is(0, DType::F32),
         Op::Binary(_) | Op::Clip(_) | Op::BatchNorm(_) => is(0, DType::F32),
-        Op::Compare(_) | Op::Dequantize(_) => dtype(0).is_some_and(is_loaded),
+        Op::Dequantize(op) => op.group == 0 && dtype(0).is_some_and(is_loaded),
+        Op::Compare(_) => dtype(0).is_some_and(is_loaded),
         Op::Logic(_) => is(0, DType::Bool),
         Op::Where(_) => is(1, DType::F32) || is(1, DType::Bool),
         Op::Cast(op) => {

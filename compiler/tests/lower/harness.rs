@@ -217,6 +217,8 @@ impl Trace for Check<'_> {
         let node = graph.node(id);
         let input = |i: usize| graph.input(id, i).and_then(|v| self.reference.tensor(v));
         match (&node.op, step.inst) {
+            // Sums of groups are scaled one by one.
+            (Op::BitLinear(op), Inst::BitLinear(_)) if op.group > 0 => assert_eq!(step.accumulators, None),
             (Op::BitLinear(_), Inst::BitLinear(_)) if self.exact => {
                 let (q, w) = (input(0).expect("q has a value"), input(2).expect("w is constant"));
                 let acc = accumulate(&q, &w).expect("the types were checked");

@@ -53,6 +53,41 @@ fn eight_bits_take_a_byte_and_equal_the_evaluator() {
 }
 
 #[test]
+fn groups_of_inputs_with_scales_equal_the_evaluator() {
+    for (k, n, group) in [(5, 3, 2), (32, 17, 16), (100, 33, 32), (784, 10, 64), (7, 3, 9)] {
+        for (dtype, layout) in [("t2", "trit2"), ("i8", "int8")] {
+            let text = format!(
+                "graph @g(%x: f32[N, {k}]) {{
+                  const %w: {dtype}[{n}, {k}] = random(seed = 3)
+                  const %s: f32[{n}, {}] = random(seed = 4)
+                  const %b: f32[{n}] = random(seed = 5)
+                  %q, %qs = quantize_act(%x)
+                  %y = bit_linear(%q, %qs, %w, %s, %b) {{act = \"relu\", group = {group}}}
+                  return %y
+                }}",
+                usize::div_ceil(k, group)
+            );
+            check(&text, &[0, 1, 7, 70], EXACT);
+            let (graph, lowered) = (graph(&text), lowered(&graph(&text)));
+            assert_eq!(lowered.program.layers[0].layout, layout);
+            let again = bitc::backend::artifact::read_graph(&crate::harness::bytes_of(&lowered)).unwrap().unwrap();
+            assert_eq!(print_with(&again, &PrintOptions::full()), print_with(&graph, &PrintOptions::full()));
+        }
+    }
+    // Without a zero there is one bit per weight, unless zeros fill up the last group.
+    for (k, layout) in [(64, "bit1"), (65, "trit2")] {
+        let text = format!(
+            "graph @g(%x: f32[N, {k}]) {{ const %w: t2[2, {k}] = hex \"{}\" const %s: f32[2, {}] = random(seed = 4)
+              %q, %qs = quantize_act(%x) %y = bit_linear(%q, %qs, %w, %s) {{group = 32}} return %y }}",
+            binary(2 * k, 1),
+            usize::div_ceil(k, 32)
+        );
+        check(&text, SIZES, EXACT);
+        assert_eq!(lowered(&graph(&text)).program.layers[0].layout, layout);
+    }
+}
+
+#[test]
 fn extreme_bytes_and_activations_do_not_overflow() {
     // Whatever the largest activation is, it becomes 127 or -128 where the range begins there.
     for (w, x) in [("80", -1), ("80", 1), ("7f", -1), ("7f", 1)] {

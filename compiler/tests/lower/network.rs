@@ -21,7 +21,7 @@ fn network() -> Graph {
         let q = graph.add_nodes(&[], QuantizeAct::default(), &[Some(x)]).unwrap();
         let act = if i == 2 { Activation::None } else { Activation::Relu };
         let inputs = [Some(q[0]), Some(q[1]), Some(w), Some(s), Some(b)];
-        x = graph.add_node(&format!("fc{i}"), BitLinear { act }, &inputs).unwrap();
+        x = graph.add_node(&format!("fc{i}"), BitLinear { act, group: 0 }, &inputs).unwrap();
         let node = graph.producer_id(x).unwrap();
         graph.merge_origin(node, &Origin::of(format!("layers.{i}")));
     }

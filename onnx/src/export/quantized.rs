@@ -1,7 +1,7 @@
 //! Quantised activations and layers of few-bit weights.
 
 use bitc_ir::ops::quantize_act::{Floor, Form as Quantizer, Over, QuantizeAct};
-use bitc_ir::ops::{BitConv2d, BitLinear, Conv2d, activation::Activation};
+use bitc_ir::ops::{BitConv2d, BitLinear, Conv2d, Dequantize, activation::Activation};
 use bitc_ir::{DType, Tensor};
 use bytes::Bytes;
 
@@ -79,7 +79,10 @@ fn ternary_weight(cx: &mut Cx<'_, '_>, packed: &str, scale: &str, dims: &[usize]
     cx.call("TernaryWeight", &[("w", packed), ("scale", scale)], &["y"], attrs, body).swap_remove(0)
 }
 
-pub(super) fn dequantize(cx: &mut Cx<'_, '_>) -> Names {
+pub(super) fn dequantize(cx: &mut Cx<'_, '_>, op: &Dequantize) -> Names {
+    if op.group > 0 {
+        return no("scales for groups of inputs");
+    }
     let ternary = cx.constant(0).filter(|t| t.dtype() == DType::T2);
     let (Some(q), Some(scale)) = (ternary, cx.constant(1)) else {
         let (q, scale) = (cx.input(0)?, cx.input(1)?);
@@ -126,6 +129,9 @@ fn weights(cx: &Cx<'_, '_>) -> Result<Vec<i8>, No> {
 }
 
 pub(super) fn bit_linear(cx: &mut Cx<'_, '_>, op: &BitLinear) -> Names {
+    if op.group > 0 {
+        return no("scales for groups of inputs");
+    }
     let (w, ty, hint) = (weights(cx)?, cx.ty(2)?, cx.hint(2));
     let Some([outputs, inputs]) = ty.shape.to_fixed().and_then(|d| <[usize; 2]>::try_from(d).ok()) else {
         return no("weights of symbolic dimensions");

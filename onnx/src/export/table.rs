@@ -21,7 +21,7 @@ pub(super) fn emit(cx: &mut Cx<'_, '_>) -> Names {
         Op::Conv2d(op) => product::conv2d(cx, op),
         Op::Einsum(op) => product::einsum(cx, op),
         Op::QuantizeAct(op) => quantized::quantize_act(cx, op),
-        Op::Dequantize(_) => quantized::dequantize(cx),
+        Op::Dequantize(op) => quantized::dequantize(cx, op),
         Op::BitLinear(op) => quantized::bit_linear(cx, op),
         Op::BitConv2d(op) => quantized::bit_conv2d(cx, op),
         Op::Ternarize(_) => no("weights that training may still change; freeze the graph first"),

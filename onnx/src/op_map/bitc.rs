@@ -174,7 +174,7 @@ fn linear(cx: &mut NodeCx<'_, '_>, is_ternary: bool) -> Outputs {
     let q = integers(cx, q)?;
     let w = if is_ternary { ternary(cx, 2, true)? } else { bytes(cx, 2, true)? };
     let inputs = [Some(q), cx.opt(1), Some(w), cx.opt(3), bias(cx)?];
-    Ok(vec![cx.add_opt(BitLinear { act: Activation::None }, &inputs)?])
+    Ok(vec![cx.add_opt(BitLinear { act: Activation::None, group: 0 }, &inputs)?])
 }
 
 fn conv(cx: &mut NodeCx<'_, '_>, is_ternary: bool) -> Outputs {
@@ -208,7 +208,7 @@ fn ternary_weight(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 2)?;
     let w = ternary(cx, 0, false)?;
     let scale = cx.input(1)?;
-    Ok(vec![cx.add(Dequantize, &[w, scale])?])
+    Ok(vec![cx.add(Dequantize::default(), &[w, scale])?])
 }
 
 fn encode(cx: &mut NodeCx<'_, '_>) -> Outputs {

@@ -22,7 +22,7 @@ pub(super) fn constant_scale(g: &mut Editor<'_>, node: NodeId) -> Result<Replace
             return Err(Miss::blocked("its scale is not one number"));
         }
         let scale = ones(g, c, g.ty(unit).shape.clone())?;
-        return Ok(g.add(Dequantize, &[Some(q), Some(scale)])?.into());
+        return Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into());
     }
     Err(Miss::NoMatch)
 }
@@ -64,7 +64,7 @@ pub(super) fn into_product(g: &mut Editor<'_>, node: NodeId) -> Result<Replaceme
         None => unit,
     };
     let mut inputs = at.inputs.clone();
-    inputs[0] = Some(g.add(Dequantize, &[Some(q), Some(scale)])?);
+    inputs[0] = Some(g.add(Dequantize::default(), &[Some(q), Some(scale)])?);
     Ok(g.add(at.op, &inputs)?.into())
 }
 

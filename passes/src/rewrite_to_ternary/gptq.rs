@@ -2,11 +2,12 @@
 //!
 //! With `H = x^T x` of the calibration inputs, damped, and U the upper Cholesky factor of its inverse, rounding column i of
 //! a row by e leaves least damage when `w[j] -= e / U[i][i] * U[i][j]` for all j behind it. Columns go by descending
-//! `H[i][i]`. The scale of a row is the best of some multiples of its least-squares scale, by the error of its outputs.
+//! `H[i][i]`. The scales of a row are the best of some multiples of its least-squares scales, by the error of its outputs.
 
 use bitc_ir::DType;
 
-use super::methods::{Matrix, Plane, dot, optimal};
+use super::Scale;
+use super::methods::{Matrix, Plane, dot, optimal, sharing};
 
 /// Multiples of the least-squares scale that are tried.
 const SCALES: [f32; 6] = [0.7, 0.8, 0.9, 1.0, 1.15, 1.3];
@@ -15,11 +16,12 @@ const DAMPING: f64 = 0.05;
 /// Rows that go through the columns together, so that a row of U is read once for all of them.
 const BLOCK: usize = 16;
 
-/// Ternary weights and a scale per row for inputs like the rows of `x`.
+/// Ternary weights and scales for inputs like the rows of `x`. A single scale for all rows becomes one for each, since each
+/// row has its own multiple.
 ///
 /// # Errors
 /// A sentence if the inputs do not determine a positive definite H.
-pub(super) fn quantize(w: &Matrix, x: &Matrix) -> Result<Plane, String> {
+pub(super) fn quantize(w: &Matrix, x: &Matrix, scale: Scale) -> Result<Plane, String> {
     let k = w.columns;
     let mut h = gram(x);
     let mut order: Vec<usize> = (0..k).collect();
@@ -30,10 +32,18 @@ pub(super) fn quantize(w: &Matrix, x: &Matrix) -> Result<Plane, String> {
     (0..k).for_each(|i| h[i * k + i] += damping);
     let factor = inverse_factor(&h, k).ok_or("the calibration inputs do not determine the weights")?;
 
+    let scales: Vec<f32> = sharing(w, scale).map(|weights| optimal(weights).1 as f32).collect();
+    let group = if let Scale::Group(size) = scale { size } else { k.max(1) };
+    // The scale of a row's columns, in their order.
+    let scales_of = |row: usize| -> Vec<f32> {
+        let groups = k.div_ceil(group);
+        let at = |c: usize| if scale == Scale::Tensor { 0 } else { row * groups + c / group };
+        order.iter().map(|&c| scales[at(c)]).collect()
+    };
     let rows: Vec<usize> = (0..w.rows).collect();
     let half = rows.len().div_ceil(2).next_multiple_of(BLOCK);
     let work = |rows: &[usize]| {
-        rows.chunks(BLOCK).flat_map(|rows| quantize_rows(w, rows, &order, &factor)).collect::<Vec<_>>()
+        rows.chunks(BLOCK).flat_map(|rows| quantize_rows(w, rows, &order, &factor, &scales_of)).collect::<Vec<_>>()
     };
     // Rows are independent of each other: two threads, the same result.
     let (front, back) = rows.split_at(half.min(rows.len()));
@@ -46,13 +56,27 @@ pub(super) fn quantize(w: &Matrix, x: &Matrix) -> Result<Plane, String> {
     if done.len() != w.rows {
         return Err("a worker thread failed".to_owned());
     }
-    let mut plane =
-        Plane { dtype: DType::T2, integers: vec![0; w.rows * k], scales: Vec::new(), rows: w.rows, columns: k };
-    for (row, (ternary, scale)) in done.into_iter().enumerate() {
+    let mut plane = Plane {
+        dtype: DType::T2,
+        integers: vec![0; w.rows * k],
+        scales: Vec::new(),
+        group: 0,
+        rows: w.rows,
+        columns: k,
+    };
+    if let Scale::Group(size) = scale {
+        plane.group = size;
+    }
+    for (row, (ternary, multiple)) in done.into_iter().enumerate() {
         for (&column, t) in order.iter().zip(ternary) {
             plane.integers[row * k + column] = t;
         }
-        plane.scales.push(scale);
+        match scale {
+            Scale::Tensor => plane.scales.push(scales[0] * multiple),
+            _ => plane
+                .scales
+                .extend(scales.chunks(k.div_ceil(group)).nth(row).into_iter().flatten().map(|s| s * multiple)),
+        }
     }
     Ok(plane)
 }
@@ -135,14 +159,20 @@ fn inverse_factor(h: &[f64], k: usize) -> Option<Vec<f32>> {
     Some(u.into_iter().map(|v| v as f32).collect())
 }
 
-/// The best ternary form of some rows, columns in `order`.
+/// The best ternary form of some rows, columns in `order`, and the multiple of their scales.
 ///
 /// With e the errors by which the columns were rounded, each over `U[i][i]`, what a row loses is `d = U^T e`. So the damage
 /// to its outputs, `d^T H d`, is the sum of their squares.
-fn quantize_rows(w: &Matrix, rows: &[usize], order: &[usize], factor: &[f32]) -> Vec<(Vec<i8>, f32)> {
+fn quantize_rows(
+    w: &Matrix,
+    rows: &[usize],
+    order: &[usize],
+    factor: &[f32],
+    scales_of: &dyn Fn(usize) -> Vec<f32>,
+) -> Vec<(Vec<i8>, f32)> {
     let k = order.len();
     let weights: Vec<Vec<f32>> = rows.iter().map(|&r| order.iter().map(|&c| w.row(r)[c]).collect()).collect();
-    let scales: Vec<f32> = rows.iter().map(|&r| optimal(w.row(r)).1 as f32).collect();
+    let scales: Vec<Vec<f32>> = rows.iter().map(|&r| scales_of(r)).collect();
     let mut best: Vec<(f64, Vec<i8>, f32)> = vec![(f64::INFINITY, vec![0; k], 0.0); rows.len()];
     for multiple in SCALES {
         let mut left = weights.clone();
@@ -150,8 +180,8 @@ fn quantize_rows(w: &Matrix, rows: &[usize], order: &[usize], factor: &[f32]) ->
         let mut damage = vec![0f64; rows.len()];
         for i in 0..k {
             let u = &factor[i * k..][..k];
-            for (((row, t), damage), &scale) in left.iter_mut().zip(&mut ternary).zip(&mut damage).zip(&scales) {
-                let scale = scale * multiple;
+            for (((row, t), damage), scale) in left.iter_mut().zip(&mut ternary).zip(&mut damage).zip(&scales) {
+                let scale = scale[i] * multiple;
                 let q = if row[i].abs() > scale / 2.0 { row[i].signum() } else { 0.0 };
                 t[i] = q as i8;
                 let error = (row[i] - q * scale) / u[i];
@@ -159,9 +189,9 @@ fn quantize_rows(w: &Matrix, rows: &[usize], order: &[usize], factor: &[f32]) ->
                 row[i + 1..].iter_mut().zip(&u[i + 1..]).for_each(|(v, u)| *v -= error * u);
             }
         }
-        for (((best, t), damage), &scale) in best.iter_mut().zip(ternary).zip(damage).zip(&scales) {
+        for ((best, t), damage) in best.iter_mut().zip(ternary).zip(damage) {
             if damage < best.0 {
-                *best = (damage, t, scale * multiple);
+                *best = (damage, t, multiple);
             }
         }
     }
@@ -208,8 +238,10 @@ mod tests {
             let approximate = super::super::methods::sum_of(std::slice::from_ref(plane), 10, 24);
             x.times_transposed(&approximate).relative_error(&wanted)
         };
-        let plain = super::super::methods::residual_planes(&w, super::super::Method::Optimal, true, 1).remove(0);
-        let tuned = quantize(&w, &x).unwrap();
-        assert!(error(&tuned) < 0.7 * error(&plain), "{} {}", error(&tuned), error(&plain));
+        let plain = super::super::methods::residual_planes(&w, super::super::Method::Optimal, Scale::Row, 1).remove(0);
+        for scale in [Scale::Row, Scale::Group(8), Scale::Group(9)] {
+            let tuned = quantize(&w, &x, scale).unwrap();
+            assert!(error(&tuned) < 0.7 * error(&plain), "{scale:?} {} {}", error(&tuned), error(&plain));
+        }
     }
 }

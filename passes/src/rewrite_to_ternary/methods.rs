@@ -4,6 +4,8 @@ use bitc_ir::choice;
 use bitc_ir::ops::quantize_act::QuantizeAct;
 use bitc_ir::{DType, Tensor};
 
+use super::Scale;
+
 choice! {
     /// How -1, 0, 1 and a scale are chosen.
     pub enum Method {
@@ -80,13 +82,15 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
-/// One term of an approximation: small integers times a scale per row (or one in all).
+/// One term of an approximation: small integers times their scales.
 #[derive(Clone, Debug)]
 pub(super) struct Plane {
     pub(super) dtype: DType,
     pub(super) integers: Vec<i8>,
-    /// One per row, or a single one.
+    /// A single one, one per row, or one per group of a row.
     pub(super) scales: Vec<f32>,
+    /// How many neighbouring columns share a scale; 0 without groups.
+    pub(super) group: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
 }
@@ -94,8 +98,14 @@ pub(super) struct Plane {
 impl Plane {
     /// Eight bits by the largest magnitude of each row.
     pub(super) fn int8(w: &Matrix) -> Plane {
-        let mut plane =
-            Plane { dtype: DType::I8, integers: Vec::new(), scales: Vec::new(), rows: w.rows, columns: w.columns };
+        let mut plane = Plane {
+            dtype: DType::I8,
+            integers: Vec::new(),
+            scales: Vec::new(),
+            group: 0,
+            rows: w.rows,
+            columns: w.columns,
+        };
         for row in 0..w.rows {
             let scale = w.row(row).iter().fold(0f32, |m, v| m.max(v.abs())) / 127.0;
             let quantized =
@@ -106,8 +116,17 @@ impl Plane {
         plane
     }
 
-    pub(super) fn scale_of(&self, row: usize) -> f32 {
-        if self.scales.len() == 1 { self.scales[0] } else { self.scales[row] }
+    fn scale_of(&self, row: usize, column: usize) -> f32 {
+        match self.scales[..] {
+            [one] => one,
+            _ if self.group > 0 => self.scales[row * self.groups() + column / self.group],
+            _ => self.scales[row],
+        }
+    }
+
+    /// Groups of a row.
+    fn groups(&self) -> usize {
+        if self.group > 0 { self.columns.div_ceil(self.group) } else { 1 }
     }
 
     pub(super) fn tensor(&self) -> Tensor {
@@ -116,12 +135,13 @@ impl Plane {
 
     /// The scales, times a gain per row where there is one.
     pub(super) fn scale_tensor(&self, gains: &[f64]) -> Tensor {
-        if gains.is_empty() && self.scales.len() == 1 && self.rows != 1 {
+        if gains.is_empty() && self.scales.len() == 1 && self.rows != 1 && self.group == 0 {
             return Tensor::scalar(self.scales[0]);
         }
         let gain = |row: usize| gains.get(row).copied().unwrap_or(1.0);
-        let scales: Vec<f32> = (0..self.rows).map(|r| (f64::from(self.scale_of(r)) * gain(r)) as f32).collect();
-        Tensor::new(&[self.rows, 1], &scales)
+        let places = (0..self.rows).flat_map(|r| (0..self.groups()).map(move |g| (r, g * self.group)));
+        let scales: Vec<f32> = places.map(|(r, c)| (f64::from(self.scale_of(r, c)) * gain(r)) as f32).collect();
+        Tensor::new(&[self.rows, self.groups()], &scales)
     }
 }
 
@@ -130,18 +150,18 @@ pub(super) fn sum_of(planes: &[Plane], rows: usize, columns: usize) -> Matrix {
     let mut values = vec![0f32; rows * columns];
     for plane in planes {
         for (i, (v, &t)) in values.iter_mut().zip(&plane.integers).enumerate() {
-            *v += f32::from(t) * plane.scale_of(i / columns.max(1));
+            *v += f32::from(t) * plane.scale_of(i / columns.max(1), i % columns.max(1));
         }
     }
     Matrix { rows, columns, values }
 }
 
 /// Ternary planes, each approximating what those before it left over.
-pub(super) fn residual_planes(w: &Matrix, method: Method, per_row: bool, count: usize) -> Vec<Plane> {
+pub(super) fn residual_planes(w: &Matrix, method: Method, scale: Scale, count: usize) -> Vec<Plane> {
     let mut planes = Vec::new();
     let mut rest = w.clone();
     for _ in 0..count {
-        let plane = ternary_plane(&rest, method, per_row);
+        let plane = ternary_plane(&rest, method, scale);
         let taken = sum_of(std::slice::from_ref(&plane), w.rows, w.columns);
         rest.values.iter_mut().zip(&taken.values).for_each(|(r, t)| *r -= t);
         planes.push(plane);
@@ -149,11 +169,19 @@ pub(super) fn residual_planes(w: &Matrix, method: Method, per_row: bool, count: 
     planes
 }
 
-fn ternary_plane(w: &Matrix, method: Method, per_row: bool) -> Plane {
-    let mut plane =
-        Plane { dtype: DType::T2, integers: Vec::new(), scales: Vec::new(), rows: w.rows, columns: w.columns };
-    let group = if per_row { w.columns } else { w.values.len() };
-    for weights in w.values.chunks(group.max(1)) {
+fn ternary_plane(w: &Matrix, method: Method, scale: Scale) -> Plane {
+    let mut plane = Plane {
+        dtype: DType::T2,
+        integers: Vec::new(),
+        scales: Vec::new(),
+        group: 0,
+        rows: w.rows,
+        columns: w.columns,
+    };
+    if let Scale::Group(size) = scale {
+        plane.group = size;
+    }
+    for weights in sharing(w, scale) {
         let (threshold, scale) = match method {
             Method::Absmean => {
                 let mean = mean_magnitude(weights.iter().copied());
@@ -171,6 +199,16 @@ fn ternary_plane(w: &Matrix, method: Method, per_row: bool) -> Plane {
         plane.scales.push(scale as f32);
     }
     plane
+}
+
+/// The weights that share a scale, in the order of scales.
+pub(super) fn sharing(w: &Matrix, scale: Scale) -> impl Iterator<Item = &[f32]> {
+    let (row, part) = match scale {
+        Scale::Tensor => (w.values.len(), w.values.len()),
+        Scale::Row => (w.columns, w.columns),
+        Scale::Group(size) => (w.columns, size),
+    };
+    w.values.chunks(row.max(1)).flat_map(move |row| row.chunks(part.max(1)))
 }
 
 fn mean_magnitude(weights: impl Iterator<Item = f32>) -> f64 {
@@ -231,7 +269,8 @@ mod tests {
     fn a_second_plane_takes_most_of_what_the_first_left() {
         let mut rng = Random::new(3);
         let w = Matrix { rows: 8, columns: 64, values: (0..512).map(|_| rng.signed_unit()).collect() };
-        let errors = [1, 2].map(|n| sum_of(&residual_planes(&w, Method::Optimal, true, n), 8, 64).relative_error(&w));
+        let errors =
+            [1, 2].map(|n| sum_of(&residual_planes(&w, Method::Optimal, Scale::Row, n), 8, 64).relative_error(&w));
         assert!(errors[0] < 0.5 && errors[1] < 0.6 * errors[0], "{errors:?}");
     }
 }

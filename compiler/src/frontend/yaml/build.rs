@@ -184,7 +184,7 @@ impl Builder {
         let label = &layer.label;
         let names = [&*format!("{label}.q"), &*format!("{label}.q_scale")];
         let q = self.add_all(label, &names, op.clone(), &[Some(x)])?;
-        self.add(label, &format!("{label}.x"), Dequantize, &q)
+        self.add(label, &format!("{label}.x"), Dequantize::default(), &q)
     }
 
     /// Ternary weights times their scale.
@@ -204,7 +204,7 @@ impl Builder {
                 vec![t, self.graph.add_const(&format!("{label}.scale"), scale)]
             }
         };
-        self.add(label, &format!("{label}.w"), Dequantize, &t)
+        self.add(label, &format!("{label}.w"), Dequantize::default(), &t)
     }
 
     fn conv(&mut self, layer: &Layer, conv: &Conv, x: ValueId) -> Result<ValueId, Diagnostic> {
