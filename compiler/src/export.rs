@@ -1,8 +1,8 @@
 //! A graph out to ONNX, and the proof that the file means what the source means.
 //!
 //! The written bytes are read back as any file is and evaluated on random inputs beside the source. Where the file has
-//! operators of `ai.bitc`, it is read twice: once by the operators, once by their bodies as an engine does that does not
-//! know them.
+//! operators of `ai.bitc`, or definitions in their place, it is read twice: once by the operators, once by their bodies,
+//! as an engine does that does not know them.
 
 use bitc_ir::{Blob, Facts, Graph, Op, Tensor};
 use bitc_onnx::export::{self as onnx, DataFile, Form};
@@ -119,7 +119,7 @@ pub fn check(exported: &Exported, source: &Graph, form: Form) -> Result<Check, F
         return Ok(Check::Unknown(name));
     }
     let mut worst: Vec<OutputDifference> = Vec::new();
-    let readings: &[bool] = if form == Form::Functions { &[false, true] } else { &[false] };
+    let readings: &[bool] = if matches!(form, Form::Functions | Form::Inline) { &[false, true] } else { &[false] };
     for &bodies in readings {
         let written = read_back(exported, bodies)?;
         for seed in 0..SAMPLES {

@@ -52,6 +52,8 @@ pub struct Options {
     pub discretize: bool,
     /// How many bytes may be made beyond what the input files hold.
     pub max_memory: u64,
+    /// Take operators along that bitc does not know.
+    pub keep_unknown: bool,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             overrides: BTreeMap::new(),
             discretize: false,
             max_memory: 512 << 20,
+            keep_unknown: false,
         }
     }
 }

@@ -9,6 +9,7 @@ mod bodies;
 mod convert;
 mod cx;
 mod elementwise;
+pub(crate) mod inline;
 mod layout;
 mod logic;
 mod norm;
@@ -35,6 +36,8 @@ pub const DOMAIN: &str = "ai.bitc";
 pub const DOMAIN_VERSION: i64 = 1;
 /// What begins the keys of metadata that the export adds and the import takes out again.
 pub const META_PREFIX: &str = "bitc.";
+/// What begins the keys of a graph's facts that tell the versions of the operator sets of its source.
+pub const OPSET_KEY: &str = "opset.";
 /// The key under which a node tells which nodes of the source it stands for, one per line.
 pub const ORIGIN_KEY: &str = "bitc.origin";
 

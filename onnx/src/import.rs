@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod opset;
 pub(crate) mod order;
 pub mod tensor;
+mod unknown;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,11 +19,11 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::error::{Cause, Fault, ImportError};
-use crate::export::META_PREFIX;
+use crate::export::{META_PREFIX, OPSET_KEY, inline};
 use crate::external::Resolver;
 use crate::limits::{Budget, Limits, check};
 use crate::proto::{DimensionValue, GraphProto, ModelProto, TypeValue, ValueInfoProto};
-use opset::Opsets;
+use opset::{Opsets, canonical_domain};
 
 /// What an import takes besides the file.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct Options {
     pub dims: BTreeMap<String, usize>,
     /// Take the bodies of operators of `ai.bitc` where the model has them, as an engine that does not know them does.
     pub bodies: bool,
+    /// Take operators that bitc does not know along as they are, where the model declares the types of their results.
+    pub keep_unknown: bool,
 }
 
 /// A model as a graph.
@@ -122,8 +125,16 @@ pub fn import_model(
             Some(own) => own.strip_prefix("source.").and_then(|key| out.meta.insert(key.into(), entry.value.clone())),
         };
     }
+    if options.keep_unknown {
+        // What is taken along means what it meant in these versions.
+        for import in &model.opset_import {
+            out.meta.insert(format!("{OPSET_KEY}{}", canonical_domain(&import.domain)), import.version.to_string());
+        }
+    }
+    // What bitc wrote in place of an operator is the operator again, unless what it is made of is asked for.
+    let restored = opsets.get("").filter(|_| !options.bodies).and_then(|version| inline::restored(graph, version));
     let mut walk = walk::Walk::new(model, opsets, out, files, options, budget)?;
-    let graph = walk.run(graph)?;
+    let graph = walk.run(restored.as_ref().unwrap_or(graph))?;
     warnings.append(&mut walk.warnings);
     Ok(Imported { graph, warnings })
 }

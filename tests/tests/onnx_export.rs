@@ -95,6 +95,7 @@ fn operators_of_bitc_come_back_as_what_they_were() {
         let mut source = source;
         source.compact();
         let Ok(model) = export(&source, &Options::default()) else { continue };
+        let inline = export(&source, &Options { form: Form::Inline, ..Options::default() });
         let nodes = model.graph.iter().flat_map(|g| &g.node);
         let own: BTreeSet<&str> = nodes.filter(|n| n.domain == DOMAIN).map(|n| n.op_type.as_str()).collect();
         // A network is written as layers of tables, a convolution with a scale per pixel as one of floats.
@@ -110,11 +111,14 @@ fn operators_of_bitc_come_back_as_what_they_were() {
         seen.extend(own.iter().map(|&n| n.to_owned()));
         let names = |g: &Graph| g.nodes().map(|(_, n)| n.op.name()).collect::<Vec<_>>();
         let back = read_back(&encode(&model), false).unwrap();
+        let again = inline.ok().map(|model| read_back(&encode(&model), false).unwrap());
         let kept = ["quantize_act", "bit_linear", "bit_conv2d", "dequantize", "thermometer", "lut", "group_sum"];
         for op in kept {
             let count = |g: &Graph| names(g).iter().filter(|n| **n == op).count();
-            let lost = op != "dequantize" && count(&source) != count(&back);
-            assert!(!lost, "{file}: @{} lost `{op}`: {:?} became {:?}", source.name, names(&source), names(&back));
+            for back in [Some(&back), again.as_ref()].into_iter().flatten() {
+                let lost = op != "dequantize" && count(&source) != count(back);
+                assert!(!lost, "{file}: @{} lost `{op}`: {:?} became {:?}", source.name, names(&source), names(back));
+            }
         }
     }
     let all = [
@@ -134,4 +138,62 @@ fn operators_of_bitc_come_back_as_what_they_were() {
         "TernaryWeight",
     ];
     assert_eq!(seen.iter().map(String::as_str).collect::<Vec<_>>(), all);
+}
+
+/// A ternary layer as text.
+const LAYER: &str = "graph @g(%x: f32[N, 6]) {
+  const %w: t2[4, 6] = random(seed = 1)
+  const %s: f32[4] = dense [0.5, 1, 2, 0.25]
+  %q, %qs = quantize_act(%x) {floor = \"clip_max\", eps = 1e-5}
+  %y = bit_linear(%q, %qs, %w, %s)
+  return %y
+}";
+
+#[test]
+fn a_definition_that_was_changed_reads_as_what_it_is() {
+    let source = parse(LAYER, &NoReferences).unwrap();
+    let model = export(&source, &Options { form: Form::Inline, ..Options::default() }).unwrap();
+    let ops = |model: &bitc_onnx::proto::ModelProto| {
+        let graph = read_back(&encode(model), false).unwrap();
+        graph.nodes().map(|(_, n)| n.op.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(ops(&model), ["quantize_act", "bit_linear"]);
+    // A rounding the other way: the marks are still there, what they say is no longer so.
+    let mut changed = model.clone();
+    let nodes = &mut changed.graph.as_mut().unwrap().node;
+    nodes.iter_mut().find(|n| n.op_type == "Round").unwrap().op_type = "Floor".into();
+    let found = ops(&changed);
+    assert!(!found.contains(&"quantize_act") && found.contains(&"floor") && found.contains(&"bit_linear"), "{found:?}");
+    // Another zero point.
+    let mut changed = model.clone();
+    let constants = &mut changed.graph.as_mut().unwrap().initializer;
+    let zero = constants.iter_mut().find(|t| t.raw_data.as_deref() == Some(&[128u8])).unwrap();
+    zero.raw_data = Some(vec![127u8].into());
+    let found = ops(&changed);
+    assert!(!found.contains(&"bit_linear") && found.contains(&"matmul"), "{found:?}");
+    // Something else reads what is inside.
+    let mut changed = model.clone();
+    let graph = changed.graph.as_mut().unwrap();
+    let inner = graph.node.iter().find(|n| n.op_type == "MatMulInteger").unwrap().output[0].clone();
+    let mut output = graph.output[0].clone();
+    output.name = inner;
+    graph.output.push(output);
+    assert!(ops(&changed).contains(&"matmul"));
+}
+
+#[test]
+fn what_bitc_does_not_know_passes_through() {
+    let text = "graph @g(%x: f32[N, 2]) {\n  %h = relu(%x)\n  \
+        %y = custom(%h) {domain = \"acme\", op = \"Foo\", attr.alpha = 1.5, attr.ks = [1, 2], attr.mode = \"fast\"} : f32[N, 3]\n  \
+        %z = neg(%y)\n  return %z\n}";
+    let source = parse(text, &NoReferences).unwrap();
+    let bytes = encode(&export(&source, &Options::default()).unwrap());
+    let options = ImportOptions { keep_unknown: true, ..ImportOptions::default() };
+    let mut back = import(&Blob::new(bytes.clone()), &mut NoFiles, &options).unwrap().graph;
+    back.meta.clear();
+    let lines = |g: &Graph| bitc_ir::text::print(g).replace(" from \"relu\"", "");
+    let strip = |text: String| text.lines().map(|l| l.split(" from ").next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(strip(lines(&back)), strip(lines(&source)));
+    let refused = import(&Blob::new(bytes), &mut NoFiles, &ImportOptions::default()).unwrap_err();
+    assert!(refused.is_unsupported() && refused.to_string().contains("acme::Foo"), "{refused}");
 }

@@ -11,7 +11,7 @@ use crate::backend::artifact;
 use crate::compile;
 use crate::error::{Diagnostic, Failure};
 use crate::export::{self, Check, Options};
-use crate::frontend::Source;
+use crate::frontend::{self, Source};
 use crate::observe::{self, Watch};
 use crate::output;
 use crate::runnable::is_artifact;
@@ -102,7 +102,8 @@ impl Export {
             };
             return Ok((graph.clone(), graph));
         }
-        let mut imported = compile::import(&file, &self.model.options())?;
+        let options = frontend::Options { keep_unknown: true, ..self.model.options() };
+        let mut imported = compile::import(&file, &options)?;
         imported.warnings.iter().for_each(|w| console.warn(w));
         compile::name_origins(&mut imported.graph);
         let source = imported.graph;

@@ -13,7 +13,8 @@ pub(super) const IMPORTER: Importer =
 fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
     let mut folder =
         Folder::of(&source.path).map_err(|e| Diagnostic::wrong_input(format!("cannot open the folder: {e}")))?;
-    let mut own = OnnxOptions { dims: options.dims.clone(), ..OnnxOptions::default() };
+    let mut own =
+        OnnxOptions { dims: options.dims.clone(), keep_unknown: options.keep_unknown, ..OnnxOptions::default() };
     // Without a limit of the user's, what a model may take grows with its file.
     if options.max_memory != Options::default().max_memory {
         own.limits.memory_bytes = Some(options.max_memory);

@@ -81,8 +81,10 @@ fn what_comes_back_is_the_graph_that_was_written() {
     let bench = Bench::new();
     let want = frozen(&bench, "mlp.yaml");
     assert!(want.iter().any(|l| l.contains("bit_linear")), "{want:?}");
-    bench.ok("export mlp.yaml -o m.onnx");
-    assert_eq!(frozen(&bench, "m.onnx"), want);
+    for form in ["functions", "inline"] {
+        bench.ok(&format!("export mlp.yaml -o m.onnx --form {form}"));
+        assert_eq!(frozen(&bench, "m.onnx"), want, "{form}");
+    }
 }
 
 #[test]

@@ -9,13 +9,12 @@
 //! are unpacked from constants only, so that an engine that folds constants does it once. Logic works on transposed bits:
 //! gathering along the batch would be slow for every batch but one of a single row.
 
-use bitc_ir::ops::conv2d::Window;
 use bitc_ir::ops::quantize_act::{Floor, Form, QuantizeAct};
 use bitc_ir::{DType, Tensor};
 
 use super::convert::attr_int;
 use super::scope::Scope;
-use crate::proto::AttributeProto;
+use crate::proto::{AttributeProto, attribute_type};
 
 /// What stands for the integers of quantised activations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,40 +47,72 @@ pub(super) fn quantizer_name(form: Form) -> &'static str {
     }
 }
 
+/// Writes the definition of an operator: its outputs for these inputs. `None` if there is no such operator, or it is
+/// called with other inputs than it has.
+pub(super) fn define(s: &mut Scope, name: &str, inputs: &[&str], carrier: Carrier) -> Option<Vec<String>> {
+    let one = |y: String| Some(vec![y]);
+    match (name, inputs) {
+        ("QuantizeAct", &[x]) => Some(quantize(s, x, Form::Divide, carrier)),
+        ("QuantizeActReciprocal", &[x]) => Some(quantize(s, x, Form::Reciprocal, carrier)),
+        ("QuantizeActQuotient", &[x]) => Some(quantize(s, x, Form::Quotient, carrier)),
+        ("RoundAct", &[x]) => Some(quantize(s, x, Form::Integer, carrier)),
+        ("BitLinear", &[q, q_scale, w, scale, bias]) => one(bit_linear(s, q, q_scale, w, scale, bias)),
+        ("IntLinear", &[q, q_scale, w, scale, bias]) => one(int_linear(s, q, q_scale, w, scale, bias)),
+        ("BitConv", &[q, q_scale, w, scale, bias]) => one(bit_conv(s, q, q_scale, w, scale, bias)),
+        ("IntConv", &[q, q_scale, w, scale, bias]) => one(int_conv(s, q, q_scale, w, scale, bias)),
+        ("TernaryWeight", &[w, scale]) => one(ternary_weight(s, w, scale)),
+        ("Encode", &[x, thresholds]) => one(encode(s, x, thresholds)),
+        ("EncodeChosen", &[x, thresholds, features]) => one(encode_chosen(s, x, thresholds, features)),
+        ("LutLayer", &[bits, connections, tables]) => one(lut_layer(s, bits, connections, tables, false)),
+        ("LutLayerReal", &[bits, connections, tables]) => one(lut_layer(s, bits, connections, tables, true)),
+        ("GroupSum", &[x]) => one(group_sum(s, x)),
+        _ => None,
+    }
+}
+
+/// The names of the inputs and outputs of an operator.
+pub(super) fn signature(name: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match name {
+        "QuantizeAct" | "QuantizeActReciprocal" | "QuantizeActQuotient" | "RoundAct" => (&["x"], &["q", "q_scale"]),
+        "BitLinear" | "IntLinear" | "BitConv" | "IntConv" => (&["q", "q_scale", "w", "scale", "bias"], &["y"]),
+        "TernaryWeight" => (&["w", "scale"], &["y"]),
+        "Encode" => (&["x", "thresholds"], &["bits"]),
+        "EncodeChosen" => (&["x", "thresholds", "features"], &["bits"]),
+        "LutLayer" | "LutLayerReal" => (&["bits", "connections", "tables"], &["y"]),
+        "GroupSum" => (&["x"], &["y"]),
+        _ => (&[], &[]),
+    }
+}
+
 /// The integers and the scale of activations, over the axes that share a scale.
-pub(super) fn quantize(s: &mut Scope, x: &str, op: &QuantizeAct, axes: &[i64], carrier: Carrier) -> (String, String) {
+fn quantize(s: &mut Scope, x: &str, form: Form, carrier: Carrier) -> Vec<String> {
     let zero = |s: &mut Scope, m: &str| {
         let none = s.f32(0.0);
         s.op("Equal", &[m, &none], Vec::new())
     };
-    let (scaled, scale) = match op.form {
+    let (scaled, scale) = match form {
         Form::Integer => {
             // One, with as many axes as the activations.
-            let shape = s.param_ints("scale_shape", &vec![1; axes.len()]);
+            let shape = s.param_ints("scale_shape");
             let one = s.f32(1.0);
             (x.to_owned(), s.op("Expand", &[&one, &shape], Vec::new()))
         }
         Form::Divide => {
-            let m = largest(s, x, op, axes);
-            let levels = s.param_f32("levels", f32::from(op.levels));
+            let m = largest(s, x);
+            let levels = s.param_f32("levels");
             let scale = s.op("Div", &[&m, &levels], Vec::new());
-            let scale = at_least(s, &scale, "scale_floor", floor_of(op, Floor::ClipScale));
-            let add = floor_of(op, Floor::AddToDivisor);
-            let mut divisor = scale.clone();
-            if s.is_generic() || add != 0.0 {
-                let add = s.param_f32("divisor_add", add);
-                divisor = s.op("Add", &[&divisor, &add], Vec::new());
-            }
+            let scale = unless_zero(s, "Max", &scale, "scale_floor");
+            let divisor = unless_zero(s, "Add", &scale, "divisor_add");
             // A group of zeros quantises to zeros, whatever it is divided by.
             let (none, one) = (zero(s, &m), s.f32(1.0));
             let divisor = s.op("Where", &[&none, &one, &divisor], Vec::new());
             (s.op("Div", &[x, &divisor], Vec::new()), scale)
         }
         Form::Reciprocal | Form::Quotient => {
-            let m = largest(s, x, op, axes);
+            let m = largest(s, x);
             let one = s.f32(1.0);
-            let levels = s.param_f32("levels", f32::from(op.levels));
-            let factor = if op.form == Form::Quotient {
+            let levels = s.param_f32("levels");
+            let factor = if form == Form::Quotient {
                 s.op("Div", &[&levels, &m], Vec::new())
             } else {
                 let inverse = s.op("Div", &[&one, &m], Vec::new());
@@ -94,32 +125,32 @@ pub(super) fn quantize(s: &mut Scope, x: &str, op: &QuantizeAct, axes: &[i64], c
         }
     };
     let rounded = s.op("Round", &[&scaled], Vec::new());
-    let low = s.param_f32("low", f32::from(op.low));
-    let high = s.param_f32("high", f32::from(op.high));
+    let (low, high) = (s.param_f32("low"), s.param_f32("high"));
     let q = s.op("Clip", &[&rounded, &low, &high], Vec::new());
     if carrier == Carrier::Floats {
-        return (q, scale);
+        return vec![q, scale];
     }
     let offset = s.f32(f32::from(ZERO_POINT));
     let shifted = s.op("Add", &[&q, &offset], Vec::new());
-    (s.cast(&shifted, DType::U8), scale)
+    vec![s.cast(&shifted, DType::U8), scale]
 }
 
 /// The largest magnitude over the axes, not below its floor.
-fn largest(s: &mut Scope, x: &str, op: &QuantizeAct, axes: &[i64]) -> String {
+fn largest(s: &mut Scope, x: &str) -> String {
     let magnitude = s.op("Abs", &[x], Vec::new());
-    let m = s.reduce_param("ReduceMax", &magnitude, axes);
+    let m = s.reduce_param("ReduceMax", &magnitude);
     // The largest of no elements is zero as well.
-    let floor = s.param_f32("max_floor", floor_of(op, Floor::ClipMax));
+    let floor = s.param_f32("max_floor");
     s.op("Max", &[&m, &floor], Vec::new())
 }
 
-fn at_least(s: &mut Scope, x: &str, name: &str, floor: f32) -> String {
-    if !s.is_generic() && floor == 0.0 {
+/// An operator between `x` and a float attribute that changes nothing where it is zero.
+fn unless_zero(s: &mut Scope, op: &str, x: &str, name: &str) -> String {
+    if s.known_f32(name) == Some(0.0) {
         return x.to_owned();
     }
-    let floor = s.param_f32(name, floor);
-    s.op("Max", &[x, &floor], Vec::new())
+    let by = s.param_f32(name);
+    s.op(op, &[x, &by], Vec::new())
 }
 
 /// Bytes of one carrier as signed integers, and back.
@@ -139,15 +170,15 @@ pub(super) fn i8_to_bytes(s: &mut Scope, q: &str) -> String {
 }
 
 /// Packed ternary weights as signed bytes in the shape that the attribute `shape` says.
-fn unpacked(s: &mut Scope, packed: &str, shape: &[i64]) -> String {
+fn unpacked(s: &mut Scope, packed: &str) -> String {
     // 3 is no code; what fills up the last byte is 0.
     let codes: Vec<i8> = (0..256u32).flat_map(|b| (0..4).map(move |i| ((b >> (2 * i)) & 3) as i8 - 1)).collect();
-    let table = s.tensor_as("trits_of_byte", &Tensor::new(&[256, 4], &codes));
+    let table = s.shared("trits_of_byte", &Tensor::new(&[256, 4], &codes));
     let bytes = s.cast(packed, DType::I32);
     let groups = s.op("Gather", &[&table, &bytes], vec![attr_int("axis", 0)]);
     let row = s.ints(&[-1]);
     let flat = s.op("Reshape", &[&groups, &row], Vec::new());
-    let shape = s.param_ints("shape", shape);
+    let shape = s.param_ints("shape");
     let numel = s.reduce("ReduceProd", &shape, None, true);
     let start = s.ints(&[0]);
     let exact = s.op("Slice", &[&flat, &start, &numel], Vec::new());
@@ -162,9 +193,8 @@ pub(super) fn scaled(s: &mut Scope, sums: &str, q_scale: &str, scale: &str, bias
 }
 
 /// `BitLinear`: a product of activations by packed ternary weights of the shape `[K, N]`.
-pub(super) fn bit_linear(s: &mut Scope, inputs: &[&str], shape: &[i64]) -> String {
-    let &[q, q_scale, packed, scale, bias] = inputs else { return String::new() };
-    let w = unpacked(s, packed, shape);
+fn bit_linear(s: &mut Scope, q: &str, q_scale: &str, packed: &str, scale: &str, bias: &str) -> String {
+    let w = unpacked(s, packed);
     let zero = zero_point(s);
     let sums = s.op("MatMulInteger", &[q, &w, &zero], Vec::new());
     let sums = s.cast(&sums, DType::F32);
@@ -173,8 +203,7 @@ pub(super) fn bit_linear(s: &mut Scope, inputs: &[&str], shape: &[i64]) -> Strin
 
 /// `IntLinear`: a product by 8-bit weights `[K, N]`, also with zero point 128. Two unsigned operands keep sums of large
 /// weights from saturating where an engine adds pairs of products in 16 bits.
-pub(super) fn int_linear(s: &mut Scope, inputs: &[&str]) -> String {
-    let &[q, q_scale, w, scale, bias] = inputs else { return String::new() };
+fn int_linear(s: &mut Scope, q: &str, q_scale: &str, w: &str, scale: &str, bias: &str) -> String {
     let zero = zero_point(s);
     let sums = s.op("MatMulInteger", &[q, w, &zero, &zero], Vec::new());
     let sums = s.cast(&sums, DType::F32);
@@ -182,29 +211,22 @@ pub(super) fn int_linear(s: &mut Scope, inputs: &[&str]) -> String {
 }
 
 /// The attributes that place the window of a convolution, as the operator under definition has them.
-fn window_attrs(s: &Scope, window: &Window, groups: usize) -> Vec<AttributeProto> {
-    let sizes = |v: &[usize]| v.iter().map(|&n| n as i64).collect::<Vec<_>>();
-    vec![
-        s.attr_ints("strides", &sizes(&window.strides)),
-        s.attr_ints("pads", &sizes(&window.pads)),
-        s.attr_ints("dilations", &sizes(&window.dilations)),
-        s.attr_int("group", groups as i64),
-    ]
+fn window_attrs(s: &Scope) -> Vec<AttributeProto> {
+    let ints = ["strides", "pads", "dilations"].map(|name| s.param(name, attribute_type::INTS));
+    ints.into_iter().chain([s.param("group", attribute_type::INT)]).collect()
 }
 
 /// `BitConv`: a convolution by packed ternary weights of the shape `[O, C / group, kh, kw]`.
-pub(super) fn bit_conv(s: &mut Scope, inputs: &[&str], shape: &[i64], window: &Window, groups: usize) -> String {
-    let &[q, q_scale, packed, scale, bias] = inputs else { return String::new() };
-    let w = unpacked(s, packed, shape);
+fn bit_conv(s: &mut Scope, q: &str, q_scale: &str, packed: &str, scale: &str, bias: &str) -> String {
+    let w = unpacked(s, packed);
     // Convolutions of unsigned by signed bytes are not everywhere; weights move to the other side of 128 as well.
     let w = i8_to_bytes(s, &w);
-    int_conv(s, &[q, q_scale, &w, scale, bias], window, groups)
+    int_conv(s, q, q_scale, &w, scale, bias)
 }
 
 /// `IntConv`: a convolution by 8-bit weights with zero point 128.
-pub(super) fn int_conv(s: &mut Scope, inputs: &[&str], window: &Window, groups: usize) -> String {
-    let &[q, q_scale, w, scale, bias] = inputs else { return String::new() };
-    let (zero, attrs) = (zero_point(s), window_attrs(s, window, groups));
+fn int_conv(s: &mut Scope, q: &str, q_scale: &str, w: &str, scale: &str, bias: &str) -> String {
+    let (zero, attrs) = (zero_point(s), window_attrs(s));
     let sums = s.op("ConvInteger", &[q, w, &zero, &zero], attrs);
     let sums = s.cast(&sums, DType::F32);
     let (scale, bias) = (per_channel(s, scale), per_channel(s, bias));
@@ -218,16 +240,14 @@ pub(super) fn per_channel(s: &mut Scope, v: &str) -> String {
 }
 
 /// `TernaryWeight`: packed ternary weights times a scale, as floats.
-pub(super) fn ternary_weight(s: &mut Scope, inputs: &[&str], shape: &[i64]) -> String {
-    let &[packed, scale] = inputs else { return String::new() };
-    let w = unpacked(s, packed, shape);
+fn ternary_weight(s: &mut Scope, packed: &str, scale: &str) -> String {
+    let w = unpacked(s, packed);
     let w = s.cast(&w, DType::F32);
     s.op("Mul", &[&w, scale], Vec::new())
 }
 
 /// `Encode`: one bit per feature of `x[B, F]` and threshold of `[F, b]`, feature by feature.
-pub(super) fn encode(s: &mut Scope, inputs: &[&str]) -> String {
-    let &[x, thresholds] = inputs else { return String::new() };
+fn encode(s: &mut Scope, x: &str, thresholds: &str) -> String {
     let last = s.ints(&[2]);
     let column = s.op("Unsqueeze", &[x, &last], Vec::new());
     let bits = s.op("Greater", &[&column, thresholds], Vec::new());
@@ -235,8 +255,7 @@ pub(super) fn encode(s: &mut Scope, inputs: &[&str]) -> String {
 }
 
 /// `EncodeChosen`: one bit per threshold, of the feature of `x[B, F]` that it is for.
-pub(super) fn encode_chosen(s: &mut Scope, inputs: &[&str]) -> String {
-    let &[x, thresholds, features] = inputs else { return String::new() };
+fn encode_chosen(s: &mut Scope, x: &str, thresholds: &str, features: &str) -> String {
     let swap = || vec![super::convert::attr_ints("perm", &[1, 0])];
     let rows = s.op("Transpose", &[x], swap());
     let chosen = s.op("Gather", &[&rows, features], vec![attr_int("axis", 0)]);
@@ -248,8 +267,7 @@ pub(super) fn encode_chosen(s: &mut Scope, inputs: &[&str]) -> String {
 
 /// `LutLayer`: for bits `[B, F]`, connections `[W, n]` and one row of packed tables per node; `LutLayerReal` has a row of
 /// floats per node instead.
-pub(super) fn lut_layer(s: &mut Scope, inputs: &[&str], real: bool) -> String {
-    let &[bits, connections, tables] = inputs else { return String::new() };
+fn lut_layer(s: &mut Scope, bits: &str, connections: &str, tables: &str, real: bool) -> String {
     let swap = || vec![super::convert::attr_ints("perm", &[1, 0])];
     let (flat, entries) = flat_tables(s, tables, real);
     // Where the table of each node begins.
@@ -267,7 +285,7 @@ pub(super) fn lut_layer(s: &mut Scope, inputs: &[&str], real: bool) -> String {
     let starts = s.cast(&starts, DType::I32);
     // The address is the sum of the bits that a node reads, each times its power of two.
     let powers: Vec<i32> = (0..16).map(|j| 1 << j).collect();
-    let powers = s.tensor_as("powers", &Tensor::new(&[16, 1], &powers));
+    let powers = s.shared("powers", &Tensor::new(&[16, 1], &powers));
     let powers = s.op("Slice", &[&powers, &zero, &fan_in], Vec::new());
     let wires = s.cast(bits, DType::I32);
     let wires = s.op("Transpose", &[&wires], swap());
@@ -288,7 +306,7 @@ fn flat_tables(s: &mut Scope, tables: &str, real: bool) -> (String, String) {
         return (s.op("Reshape", &[tables, &row], Vec::new()), entries);
     }
     let bits: Vec<u8> = (0..256u32).flat_map(|b| (0..8).map(move |i| ((b >> i) & 1) as u8)).collect();
-    let table = s.tensor_as("bits_of_byte", &Tensor::with_dtype(DType::Bool, &[256, 8], &bits));
+    let table = s.shared("bits_of_byte", &Tensor::with_dtype(DType::Bool, &[256, 8], &bits));
     let bytes = s.cast(tables, DType::I32);
     let groups = s.op("Gather", &[&table, &bytes], vec![attr_int("axis", 0)]);
     let eight = s.ints(&[8]);
@@ -297,14 +315,14 @@ fn flat_tables(s: &mut Scope, tables: &str, real: bool) -> (String, String) {
 }
 
 /// `GroupSum`: sums of equal groups of `x[B, n]`, bits or floats, plus `beta`, divided by `tau`.
-pub(super) fn group_sum(s: &mut Scope, x: &str, groups: usize, tau: f32, beta: f32) -> String {
+fn group_sum(s: &mut Scope, x: &str) -> String {
     let x = s.cast(x, DType::F32);
-    let groups = s.param_int("groups", groups as i64);
+    let groups = s.param_int("groups");
     let (keep, rest) = (s.ints(&[0]), s.ints(&[-1]));
     let shape = s.op("Concat", &[&keep, &groups, &rest], vec![attr_int("axis", 0)]);
     let split = s.op("Reshape", &[&x, &shape], Vec::new());
     let sums = s.reduce("ReduceSum", &split, Some(&[2]), false);
-    let (beta, tau) = (s.param_f32("beta", beta), s.param_f32("tau", tau));
+    let (beta, tau) = (s.param_f32("beta"), s.param_f32("tau"));
     let shifted = s.op("Add", &[&sums, &beta], Vec::new());
     s.op("Div", &[&shifted, &tau], Vec::new())
 }

@@ -6,7 +6,7 @@ use super::bodies::{self, Carrier};
 use super::convert::any_attr;
 use super::scope::Scope;
 use super::writer::Writer;
-use super::{DOMAIN, Form};
+use super::{DOMAIN, Form, inline};
 use crate::proto::{AttributeProto, FunctionProto, OperatorSetIdProto};
 
 /// Why a node cannot be written, in words.
@@ -92,26 +92,27 @@ impl<'g> Cx<'_, 'g> {
         Ok(vec![self.op(op, &inputs, Vec::new())])
     }
 
-    /// An operator of [`DOMAIN`] whose body `define` writes: a call with a function, or the body itself, by the form.
-    pub(super) fn call(
-        &mut self,
-        name: &'static str,
-        inputs: &[(&str, &str)],
-        outputs: &[&str],
-        attributes: Vec<AttributeProto>,
-        define: impl Fn(&mut Scope, &[&str]) -> Vec<String>,
-    ) -> Vec<String> {
-        let actual: Vec<&str> = inputs.iter().map(|(_, actual)| *actual).collect();
+    /// An operator of [`DOMAIN`]: a call with a function, or its definition in place, by the form.
+    pub(super) fn call(&mut self, name: &'static str, inputs: &[&str], attributes: Vec<AttributeProto>) -> Vec<String> {
+        let carrier = self.form().carrier();
         if self.form() != Form::Functions {
-            return define(&mut self.w.scope, &actual);
+            let mark = self.w.scope.nodes.len();
+            self.w.scope.begin_call(&attributes);
+            let outputs = bodies::define(&mut self.w.scope, name, inputs, carrier).unwrap_or_default();
+            if self.form() == Form::Inline
+                && let Some(first) = self.w.scope.nodes.get_mut(mark)
+            {
+                first.metadata_props.push(inline::mark(name, &attributes));
+            }
+            return outputs;
         }
+        let (formal, outputs) = bodies::signature(name);
         if !self.w.functions.contains_key(name) {
-            let formal: Vec<&str> = inputs.iter().map(|(formal, _)| *formal).collect();
             let mut body = Scope::body(self.opset());
             formal.iter().chain(outputs).for_each(|n| {
                 body.take_name(n);
             });
-            let results = define(&mut body, &formal);
+            let results = bodies::define(&mut body, name, formal, carrier).unwrap_or_default();
             for (result, output) in results.iter().zip(outputs) {
                 rename(&mut body.nodes, result, output);
             }
@@ -128,7 +129,7 @@ impl<'g> Cx<'_, 'g> {
             };
             self.w.functions.insert(name, function);
         }
-        self.w.scope.ops(DOMAIN, name, &actual, attributes, outputs.len())
+        self.w.scope.ops(DOMAIN, name, inputs, attributes, outputs.len())
     }
 
     /// What carries the integers of input `i`, which are of type `i8`.

@@ -9,7 +9,6 @@ use bitc_ir::ops::{GroupSum, LogicNet};
 use bitc_ir::{DType, Shape, Tensor};
 use bytes::Bytes;
 
-use super::bodies;
 use super::convert::{attr_float, attr_int, attr_str, raw};
 use super::cx::{Cx, Names, No, no};
 use super::pack;
@@ -33,14 +32,10 @@ pub(super) fn thermometer(cx: &mut Cx<'_, '_>) -> Names {
     let x = rows(cx, x, rank);
     if cx.value(2).is_some() {
         let features = cx.input(2)?;
-        let inputs = [("x", x.as_str()), ("thresholds", &thresholds), ("features", &features)];
-        let body = |s: &mut super::scope::Scope, inputs: &[&str]| vec![bodies::encode_chosen(s, inputs)];
-        let y = cx.call("EncodeChosen", &inputs, &["bits"], Vec::new(), body).swap_remove(0);
+        let y = cx.call("EncodeChosen", &[&x, &thresholds, &features], Vec::new()).swap_remove(0);
         return restored(cx, y, rank);
     }
-    let inputs = [("x", x.as_str()), ("thresholds", &thresholds)];
-    let y =
-        cx.call("Encode", &inputs, &["bits"], Vec::new(), |s, inputs| vec![bodies::encode(s, inputs)]).swap_remove(0);
+    let y = cx.call("Encode", &[&x, &thresholds], Vec::new()).swap_remove(0);
     restored(cx, y, rank)
 }
 
@@ -57,9 +52,7 @@ pub(super) fn lut(cx: &mut Cx<'_, '_>) -> Names {
         }
         None => {
             let tables = cx.input(2)?;
-            let inputs = [("bits", bits.as_str()), ("connections", &connections), ("tables", &tables)];
-            let body = |s: &mut super::scope::Scope, inputs: &[&str]| vec![bodies::lut_layer(s, inputs, true)];
-            cx.call("LutLayerReal", &inputs, &["y"], Vec::new(), body).swap_remove(0)
+            cx.call("LutLayerReal", &[&bits, &connections, &tables], Vec::new()).swap_remove(0)
         }
     };
     restored(cx, y, rank)
@@ -73,9 +66,7 @@ fn packed_tables(cx: &mut Cx<'_, '_>, entries: &[u8], nodes: usize, size: usize,
 }
 
 fn layer(cx: &mut Cx<'_, '_>, bits: &str, connections: &str, tables: &str) -> String {
-    let inputs = [("bits", bits), ("connections", connections), ("tables", tables)];
-    let body = |s: &mut super::scope::Scope, inputs: &[&str]| vec![bodies::lut_layer(s, inputs, false)];
-    cx.call("LutLayer", &inputs, &["y"], Vec::new(), body).swap_remove(0)
+    cx.call("LutLayer", &[bits, connections, tables], Vec::new()).swap_remove(0)
 }
 
 /// A network level by level: every level is a layer of tables per number of inputs, over all bits before it.
@@ -153,9 +144,6 @@ pub(super) fn group_sum(cx: &mut Cx<'_, '_>, op: &GroupSum) -> Names {
         x = cx.op("Pad", &[&x, &pads], vec![attr_str("mode", "constant")]);
     }
     let attrs = vec![attr_int("groups", op.groups as i64), attr_float("tau", op.tau), attr_float("beta", op.beta)];
-    let body = |s: &mut super::scope::Scope, inputs: &[&str]| {
-        vec![bodies::group_sum(s, inputs[0], op.groups, op.tau, op.beta)]
-    };
-    let y = cx.call("GroupSum", &[("x", &x)], &["y"], attrs, body).swap_remove(0);
+    let y = cx.call("GroupSum", &[&x], attrs).swap_remove(0);
     restored(cx, y, rank)
 }

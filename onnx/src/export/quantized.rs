@@ -10,7 +10,6 @@ use super::convert::{attr_float, attr_int, attr_ints, raw};
 use super::cx::{Cx, Names, No, no};
 use super::elementwise::activation;
 use super::product::{Stored, conv_attrs, dequantized, dequantized_activations, stored_matmul};
-use super::scope::Scope;
 use super::{Form, pack};
 use crate::proto::data_type;
 
@@ -39,11 +38,7 @@ pub(super) fn quantize_act(cx: &mut Cx<'_, '_>, op: &QuantizeAct) -> Names {
         attrs.push(attr_float("scale_floor", floor_of(op, Floor::ClipScale)));
         attrs.push(attr_float("divisor_add", floor_of(op, Floor::AddToDivisor)));
     }
-    let carrier = cx.form().carrier();
-    let outputs = cx.call(bodies::quantizer_name(op.form), &[("x", &x)], &["q", "q_scale"], attrs, |s, inputs| {
-        let (q, scale) = bodies::quantize(s, inputs[0], op, &axes, carrier);
-        vec![q, scale]
-    });
+    let outputs = cx.call(bodies::quantizer_name(op.form), &[&x], attrs);
     cx.w.carriers.insert(cx.node.outputs[0], outputs[0].clone());
     Ok(vec![String::new(), outputs[1].clone()])
 }
@@ -75,8 +70,7 @@ fn float_weights(cx: &mut Cx<'_, '_>, weights: &[i8], dims: &[usize], ternary: b
 fn ternary_weight(cx: &mut Cx<'_, '_>, packed: &str, scale: &str, dims: &[usize]) -> String {
     let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
     let attrs = vec![attr_ints("shape", &shape)];
-    let body = |s: &mut Scope, inputs: &[&str]| vec![bodies::ternary_weight(s, inputs, &shape)];
-    cx.call("TernaryWeight", &[("w", packed), ("scale", scale)], &["y"], attrs, body).swap_remove(0)
+    cx.call("TernaryWeight", &[packed, scale], attrs).swap_remove(0)
 }
 
 pub(super) fn dequantize(cx: &mut Cx<'_, '_>, op: &Dequantize) -> Names {
@@ -148,14 +142,11 @@ pub(super) fn bit_linear(cx: &mut Cx<'_, '_>, op: &BitLinear) -> Names {
                 byte_weights(cx, &columns(), &[inputs, outputs], &hint)
             };
             let (scale, bias) = (cx.input(3)?, bias_or_nothing(cx)?);
-            let args = [("q", &q), ("q_scale", &q_scale), ("w", &stored), ("scale", &scale), ("bias", &bias)];
-            let args = args.map(|(formal, actual)| (formal, actual.as_str()));
+            let args: [&str; 5] = [&q, &q_scale, &stored, &scale, &bias];
             if ternary {
-                cx.call("BitLinear", &args, &["y"], vec![attr_ints("shape", &shape)], |s, inputs| {
-                    vec![bodies::bit_linear(s, inputs, &shape)]
-                })
+                cx.call("BitLinear", &args, vec![attr_ints("shape", &shape)])
             } else {
-                cx.call("IntLinear", &args, &["y"], Vec::new(), |s, inputs| vec![bodies::int_linear(s, inputs)])
+                cx.call("IntLinear", &args, Vec::new())
             }
             .swap_remove(0)
         }
@@ -207,19 +198,14 @@ pub(super) fn bit_conv2d(cx: &mut Cx<'_, '_>, op: &BitConv2d) -> Names {
             let (q, q_scale) = (cx.carried(0, Carrier::Bytes)?, cx.input(1)?);
             let stored = if ternary { packed_weights(cx, &w, &hint) } else { byte_weights(cx, &w, &dims, &hint) };
             let (scale, bias) = (cx.input(3)?, bias_or_nothing(cx)?);
-            let args = [("q", &q), ("q_scale", &q_scale), ("w", &stored), ("scale", &scale), ("bias", &bias)];
-            let args = args.map(|(formal, actual)| (formal, actual.as_str()));
+            let args: [&str; 5] = [&q, &q_scale, &stored, &scale, &bias];
             let mut attrs = conv_attrs(&plain);
             if ternary {
                 let shape: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
                 attrs.push(attr_ints("shape", &shape));
-                cx.call("BitConv", &args, &["y"], attrs, |s, inputs| {
-                    vec![bodies::bit_conv(s, inputs, &shape, &op.window, op.groups)]
-                })
+                cx.call("BitConv", &args, attrs)
             } else {
-                cx.call("IntConv", &args, &["y"], attrs, |s, inputs| {
-                    vec![bodies::int_conv(s, inputs, &op.window, op.groups)]
-                })
+                cx.call("IntConv", &args, attrs)
             }
             .swap_remove(0)
         }

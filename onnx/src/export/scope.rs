@@ -19,6 +19,8 @@ pub(super) struct Scope {
     known: BTreeMap<(i32, Vec<i64>, Vec<u8>), String>,
     taken: BTreeSet<String>,
     is_body: bool,
+    /// The attributes of the operator that is written in place.
+    call: Vec<AttributeProto>,
     count: usize,
 }
 
@@ -32,6 +34,7 @@ impl Scope {
             known: BTreeMap::new(),
             taken: BTreeSet::new(),
             is_body: false,
+            call: Vec::new(),
             count: 0,
         }
     }
@@ -41,9 +44,9 @@ impl Scope {
         Self { is_body: true, ..Self::graph(opset) }
     }
 
-    /// Whether what is written must hold for every call, so that attributes are not known.
-    pub(super) fn is_generic(&self) -> bool {
-        self.is_body
+    /// Sets the attributes of the operator that is to be written in place.
+    pub(super) fn begin_call(&mut self, attributes: &[AttributeProto]) {
+        self.call = attributes.to_vec();
     }
 
     /// Reserves a name; `false` if it is taken.
@@ -111,6 +114,18 @@ impl Scope {
         name
     }
 
+    /// A constant that many nodes share, whatever its size.
+    pub(super) fn shared(&mut self, hint: &str, tensor: &Tensor) -> String {
+        let proto = tensor_proto(tensor);
+        let key = (proto.data_type, proto.dims.clone(), tensor.bytes().to_vec());
+        if let Some(name) = self.known.get(&key) {
+            return name.clone();
+        }
+        let name = self.constant(hint, proto);
+        self.known.insert(key, name.clone());
+        name
+    }
+
     /// A constant.
     pub(super) fn tensor(&mut self, tensor: &Tensor) -> String {
         self.tensor_as("", tensor)
@@ -149,25 +164,28 @@ impl Scope {
         self.tensor(&Tensor::scalar(value))
     }
 
-    /// The attribute of the operator under definition that is called `name`: a value in a list.
-    pub(super) fn param_ints(&mut self, name: &str, literal: &[i64]) -> String {
+    /// The attribute `name` of the operator under definition: a list of integers.
+    pub(super) fn param_ints(&mut self, name: &str) -> String {
         if !self.is_body {
-            return self.ints(literal);
+            let literal = self.literal(name).map(|a| a.ints.clone()).unwrap_or_default();
+            return self.ints(&literal);
         }
         self.op("Constant", &[], vec![reference("value_ints", name, attribute_type::INTS)])
     }
 
-    /// The float attribute of the operator under definition that is called `name`, as a scalar.
-    pub(super) fn param_f32(&mut self, name: &str, literal: f32) -> String {
+    /// The float attribute `name` of the operator under definition, as a scalar.
+    pub(super) fn param_f32(&mut self, name: &str) -> String {
         if !self.is_body {
+            let literal = self.known_f32(name).unwrap_or_default();
             return self.f32(literal);
         }
         self.op("Constant", &[], vec![reference("value_float", name, attribute_type::FLOAT)])
     }
 
-    /// The integer attribute of the operator under definition that is called `name`, as a list of one.
-    pub(super) fn param_int(&mut self, name: &str, literal: i64) -> String {
+    /// The integer attribute `name` of the operator under definition, as a list of one.
+    pub(super) fn param_int(&mut self, name: &str) -> String {
         if !self.is_body {
+            let literal = self.literal(name).and_then(|a| a.i).unwrap_or_default();
             return self.ints(&[literal]);
         }
         let scalar = self.op("Constant", &[], vec![reference("value_int", name, attribute_type::INT)]);
@@ -175,14 +193,19 @@ impl Scope {
         self.op("Reshape", &[&scalar, &one], Vec::new())
     }
 
-    /// An attribute of a node that is an attribute of the operator under definition as well.
-    pub(super) fn attr_ints(&self, name: &str, literal: &[i64]) -> AttributeProto {
-        if self.is_body { reference(name, name, attribute_type::INTS) } else { attr_ints(name, literal) }
+    /// The value of a float attribute, where what is written need not hold for every call.
+    pub(super) fn known_f32(&self, name: &str) -> Option<f32> {
+        if self.is_body { None } else { self.literal(name).map(|a| a.f.unwrap_or_default()) }
     }
 
-    /// As [`Scope::attr_ints`] for one integer.
-    pub(super) fn attr_int(&self, name: &str, literal: i64) -> AttributeProto {
-        if self.is_body { reference(name, name, attribute_type::INT) } else { attr_int(name, literal) }
+    /// The attribute `name` of the operator under definition as an attribute of a node.
+    pub(super) fn param(&self, name: &str, r#type: i32) -> AttributeProto {
+        let literal = self.literal(name).filter(|_| !self.is_body);
+        literal.cloned().unwrap_or_else(|| reference(name, name, r#type))
+    }
+
+    fn literal(&self, name: &str) -> Option<&AttributeProto> {
+        self.call.iter().find(|a| a.name == name)
     }
 
     /// The same elements in another element type.
@@ -205,13 +228,13 @@ impl Scope {
     }
 
     /// As [`Scope::reduce`] over the axes that the attribute `axes` of the operator under definition says.
-    pub(super) fn reduce_param(&mut self, op: &str, x: &str, axes: &[i64]) -> String {
+    pub(super) fn reduce_param(&mut self, op: &str, x: &str) -> String {
         let keep = attr_int("keepdims", 1);
         if self.opset >= 18 {
-            let axes = self.param_ints("axes", axes);
+            let axes = self.param_ints("axes");
             return self.op(op, &[x, &axes], vec![keep]);
         }
-        let axes = self.attr_ints("axes", axes);
+        let axes = self.param("axes", attribute_type::INTS);
         self.op(op, &[x], vec![axes, keep])
     }
 }

@@ -8,7 +8,9 @@ use bitc_ir::{Dim, Graph, Node, Shape, ValueDef, ValueId};
 use super::convert::{attr_int, fixed, value_info};
 use super::cx::{Cx, No, rename};
 use super::scope::Scope;
-use super::{DOMAIN, DOMAIN_VERSION, Form, META_PREFIX, ORIGIN_KEY, Options, Refusal, bodies, table};
+use super::{
+    DOMAIN, DOMAIN_VERSION, Form, META_PREFIX, NEWEST_OPSET, OPSET_KEY, ORIGIN_KEY, Options, Refusal, bodies, table,
+};
 use crate::proto::{
     FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
 };
@@ -32,7 +34,7 @@ pub(super) struct Writer<'g> {
 
 /// The model of a graph.
 pub(super) fn write(graph: &Graph, options: &Options) -> Result<ModelProto, Vec<Refusal>> {
-    let opset = options.opset.unwrap_or_else(|| options.form.default_opset());
+    let (opset, mismatch) = opset(graph, options);
     let mut writer = Writer {
         graph,
         form: options.form,
@@ -46,6 +48,7 @@ pub(super) fn write(graph: &Graph, options: &Options) -> Result<ModelProto, Vec<
         node_names: BTreeSet::new(),
     };
     let mut refusals = writer.name_values();
+    refusals.extend(mismatch);
     let Some(order) = graph.live_order() else {
         return Err(vec![refusal("", "", "", "the graph has a cycle")]);
     };
@@ -70,6 +73,24 @@ pub(super) fn write(graph: &Graph, options: &Options) -> Result<ModelProto, Vec<
         return Err(refusals);
     }
     writer.finish(options).map_err(|No(reason)| vec![refusal("", "", "", &reason)])
+}
+
+/// The opset to write. Standard operators that bitc does not know mean what they mean in the opset of their source.
+fn opset(graph: &Graph, options: &Options) -> (i64, Option<Refusal>) {
+    let asked = options.opset.unwrap_or_else(|| options.form.default_opset());
+    let kept = |n: &Node| matches!(&n.op, bitc_ir::Op::Custom(c) if c.domain.is_empty());
+    let Some((_, node)) = graph.nodes().find(|(_, n)| kept(n)) else { return (asked, None) };
+    let own = graph.meta.get(OPSET_KEY).and_then(|v| v.parse::<i64>().ok()).or(options.opset);
+    let range = options.form.oldest_opset()..=NEWEST_OPSET;
+    match own.filter(|o| range.contains(o) && options.opset.is_none_or(|asked| asked == *o)) {
+        Some(own) => (own, None),
+        None => {
+            let own = own.map_or_else(|| "an unknown opset".into(), |o| format!("opset {o}"));
+            let name = if let bitc_ir::Op::Custom(c) = &node.op { c.qualified_name() } else { String::new() };
+            let reason = format!("`{name}` of {own} in opset {asked}; the opset can be chosen");
+            (asked, Some(refusal(node.op.name(), "", &node.origin.to_string(), &reason)))
+        }
+    }
 }
 
 fn refusal(op: &str, node: &str, origin: &str, reason: &str) -> Refusal {
@@ -290,7 +311,11 @@ impl Writer<'_> {
         let mut opset_import = vec![OperatorSetIdProto { domain: String::new(), version: self.scope.opset }];
         opset_import.extend(domains.iter().map(|&domain| OperatorSetIdProto {
             domain: domain.to_owned(),
-            version: if domain == DOMAIN { DOMAIN_VERSION } else { 1 },
+            version: match self.graph.meta.get(&format!("{OPSET_KEY}{domain}")).and_then(|v| v.parse().ok()) {
+                _ if domain == DOMAIN => DOMAIN_VERSION,
+                Some(version) => version,
+                None => 1,
+            },
         }));
         let used = |f: &FunctionProto| nodes.iter().any(|n| n.domain == DOMAIN && n.op_type == f.name);
         let functions = self.functions.into_values().filter(|f| used(f)).collect();
@@ -311,7 +336,7 @@ impl Writer<'_> {
             producer_version: options.version.clone(),
             domain: self.graph.meta.get("domain").cloned().unwrap_or_default(),
             graph: Some(graph),
-            metadata_props: metadata(self.graph, options.form),
+            metadata_props: metadata(self.graph, options),
             functions,
             ..ModelProto::default()
         })
@@ -335,12 +360,14 @@ fn entry(key: &str, value: &str) -> StringStringEntryProto {
 }
 
 /// What the source said about itself, and what bitc says about the model.
-fn metadata(graph: &Graph, form: Form) -> Vec<StringStringEntryProto> {
+fn metadata(graph: &Graph, options: &Options) -> Vec<StringStringEntryProto> {
+    let form = options.form;
     let mut props = Vec::new();
-    for (key, value) in graph.meta.iter().filter(|(key, _)| *key != "domain") {
+    for (key, value) in graph.meta.iter().filter(|(key, _)| *key != "domain" && !key.starts_with(OPSET_KEY)) {
         let own = matches!(key.as_str(), "producer" | "producer_version");
         props.push(if own { entry(&format!("{META_PREFIX}source.{key}"), value) } else { entry(key, value) });
     }
+    props.push(entry(&format!("{META_PREFIX}version"), &options.version));
     props.push(entry(&format!("{META_PREFIX}form"), form.name()));
     props.push(entry(&format!("{META_PREFIX}exactness"), form.difference()));
     props.push(entry(

@@ -7,14 +7,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use bitc_ir::{Dim, Graph, Origin, Tensor, ValueId};
+use bitc_ir::graph::Mark;
+use bitc_ir::{Dim, Graph, Origin, Tensor, TensorType, ValueId};
 
 use super::attrs::NodeAttrs;
 use super::build::Builder;
 use super::node::NodeCx;
 use super::opset::{Opsets, op_name};
 use super::order::live_order;
-use super::{Options, declared_type, tensor};
+use super::{Options, declared_type, tensor, unknown};
 use crate::error::{Cause, Fault, ImportError, NodePlace};
 use crate::export;
 use crate::external::Resolver;
@@ -73,6 +74,8 @@ pub(super) struct Walk<'m, 'f> {
     opsets: Opsets,
     options: &'f Options,
     unnamed_dims: usize,
+    /// Types that the graph declares for its values, for operators that are taken along.
+    types: Rc<HashMap<&'m str, TensorType>>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -103,6 +106,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             opsets,
             options,
             unnamed_dims: 0,
+            types: Rc::default(),
             warnings: Vec::new(),
         })
     }
@@ -121,6 +125,9 @@ impl<'m, 'f> Walk<'m, 'f> {
             if names.insert(info.name.as_str(), slot).is_some() {
                 return Err(Cause::DefinedTwice(info.name.clone()).into());
             }
+        }
+        if self.options.keep_unknown {
+            self.types = Rc::new(self.declared_types(graph));
         }
         if also_inputs > 0 {
             self.warnings.push(format!("{also_inputs} inputs have initializers and are taken as constants"));
@@ -155,6 +162,22 @@ impl<'m, 'f> Walk<'m, 'f> {
             Ok(ty) => Slot::Value(self.build.graph.add_input(&info.name, ty)),
             Err(cause) => self.lose(Some(cause.into()), Vec::new()),
         }
+    }
+
+    /// The types of values as far as the graph declares them; nothing is known of a value without one.
+    fn declared_types(&mut self, graph: &'m GraphProto) -> HashMap<&'m str, TensorType> {
+        let mut types = HashMap::new();
+        for info in graph.value_info.iter().chain(&graph.output) {
+            let unnamed = &mut self.unnamed_dims;
+            let mut fresh = || {
+                *unnamed += 1;
+                Dim::symbol(format!("unknown{unnamed}"))
+            };
+            if let Ok(ty) = declared_type(info, &self.options.dims, &mut fresh) {
+                types.insert(info.name.as_str(), ty);
+            }
+        }
+        types
     }
 
     /// The graph with its outputs, or the faults that these depend on.
@@ -287,6 +310,9 @@ impl<'m, 'f> Walk<'m, 'f> {
         if is_control {
             return self.control(node, index, &inputs, lost);
         }
+        if rule.is_none() && self.options.keep_unknown && lost.is_empty() {
+            return self.keep(node, index, &inputs);
+        }
         let Some(rule) = rule else {
             return Err(Stop::Lost(Some(op_map::unknown(&node.domain, &node.op_type, version)), lost));
         };
@@ -310,6 +336,27 @@ impl<'m, 'f> Walk<'m, 'f> {
         };
         let outputs = rule.apply(&mut cx)?;
         cx.attrs.finish()?;
+        self.settle(node, index, mark, &outputs)
+    }
+
+    /// Takes an operator along that has no meaning here.
+    fn keep(&mut self, node: &'m NodeProto, index: u32, inputs: &[Option<ValueId>]) -> Result<(), Stop> {
+        let types = self.types.clone();
+        let declared = |name: &str| types.get(name).cloned();
+        if self.frames.len() > 1 {
+            return Err(super::node::unsupported(format!("{} within a function or branch", node.op_type)).into());
+        }
+        if inputs.iter().any(Option::is_none) {
+            return Err(super::node::unsupported(format!("{} that leaves an input out", node.op_type)).into());
+        }
+        let op = unknown::custom(node, declared, self.files, &mut self.build.budget)?;
+        let mark = self.build.mark();
+        let outputs = self.build.graph.add_nodes(&[], op, inputs).map_err(|e| Cause::Type(e.to_string()))?;
+        self.settle(node, index, mark, &outputs)
+    }
+
+    /// Gives what was made for a node its origin and names.
+    fn settle(&mut self, node: &'m NodeProto, index: u32, mark: Mark, outputs: &[ValueId]) -> Result<(), Stop> {
         let place = self.place(node, index);
         let recorded = node.metadata_props.iter().find(|e| e.key == export::ORIGIN_KEY);
         let origin: Origin = match recorded {
@@ -325,7 +372,7 @@ impl<'m, 'f> Walk<'m, 'f> {
             return Err(super::node::unsupported(format!("output {i} of {}", node.op_type)).into());
         }
         let path = self.frames.last().map(|f| f.path.clone()).unwrap_or_default();
-        for (name, &value) in node.output.iter().zip(&outputs).filter(|(n, _)| !n.is_empty()) {
+        for (name, &value) in node.output.iter().zip(outputs).filter(|(n, _)| !n.is_empty()) {
             self.build.name(value, &format!("{path}{name}"));
         }
         self.define(node, |i| outputs.get(i).map_or(Slot::Absent, |&v| Slot::Value(v)));
