@@ -18,7 +18,7 @@ use super::Isa;
 /// Words of 64 bits of a slot where there are many samples.
 pub(crate) const MANY: usize = 8;
 /// Words of a slot where there are few.
-pub(crate) const FEW: usize = 2;
+pub(crate) const FEW: usize = 1;
 
 /// Columns that may be packed together.
 pub(crate) const PACKED_TOGETHER: usize = 64;

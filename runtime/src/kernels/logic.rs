@@ -1,6 +1,6 @@
 //! Logic networks: rows in, class scores, classes or bits out.
 //!
-//! Rows are taken in blocks of 512 samples, or of 128 where there are no more; a block is packed into slots, the program
+//! Rows are taken in blocks of 512 samples, or of 64 where there are no more; a block is packed into slots, the program
 //! runs over them (`run`), and its outputs are counted out (`head`). All of a block stays in the caller's scratch, and
 //! nothing is allocated.
 
@@ -116,7 +116,7 @@ fn n_planes(program: &Program) -> usize {
 pub fn logic_scratch_words(program: &Program) -> Option<usize> {
     let planes = program.n_groups().checked_mul(n_planes(program))?;
     let turned = program.n_inputs().checked_next_multiple_of(PACKED_TOGETHER)?;
-    program.n_slots().checked_add(planes)?.checked_add(turned)?.checked_mul(MANY)
+    program.n_slots().checked_next_power_of_two()?.checked_add(planes)?.checked_add(turned)?.checked_mul(MANY)
 }
 
 /// Checks the lengths and runs all blocks.
@@ -159,7 +159,7 @@ fn block<I: Bits<N>, const N: usize>(
 ) {
     let n_planes = n_planes(program);
     let (words, _) = scratch.as_chunks_mut::<N>();
-    let (slots, rest) = words.split_at_mut(program.n_slots());
+    let (slots, rest) = words.split_at_mut(program.n_slots().next_power_of_two());
     let (planes, turned) = rest.split_at_mut(program.n_groups() * n_planes);
     pack::pack(isa, input, first, n, &mut slots[..program.n_inputs()], turned);
     planes.fill([0; N]);

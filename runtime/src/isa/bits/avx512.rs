@@ -1,15 +1,15 @@
 //! AVX-512: a slot of 512 samples is a register, a table of three inputs one instruction.
 
 use std::arch::x86_64::{
-    __m128i, __m512, __m512i, _CMP_GT_OQ, _mm_loadu_si128, _mm_storeu_si128, _mm_ternarylogic_epi64, _mm512_add_epi16,
-    _mm512_add_epi32, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
-    _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi8,
-    _mm512_mask_add_epi16, _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_ternarylogic_epi64,
-    _mm512_test_epi8_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m128i, __m512, __m512i, _CMP_GT_OQ, _MM_HINT_T0, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_prefetch,
+    _mm_ternarylogic_epi64, _mm512_add_epi16, _mm512_add_epi32, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_add_epi16, _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_epi32,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_i64x2,
+    _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_epi8,
+    _mm512_unpacklo_epi16, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 use std::array;
 
@@ -19,7 +19,9 @@ use crate::isa::avx512::Avx512;
 /// Columns packed together.
 const COLUMNS: usize = 64;
 /// Chunks of columns packed from eight rows before the next eight.
-const STRIP: usize = 16;
+const STRIP: usize = 64;
+/// Bytes between what is packed and what is fetched for later.
+const AHEAD: usize = 1 << 14;
 /// Planes whose sum fits 16 bits.
 const PLANES_16: usize = 16;
 
@@ -117,15 +119,13 @@ fn store_many(slot: __m512i, to: &mut [u64; MANY]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load_few(from: &[u64; FEW]) -> __m128i {
-    // SAFETY: two words are 16 readable bytes.
-    unsafe { _mm_loadu_si128(from.as_ptr().cast()) }
+    _mm_cvtsi64_si128(from[0].cast_signed())
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn store_few(slot: __m128i, to: &mut [u64; FEW]) {
-    // SAFETY: two words are 16 writable bytes.
-    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), slot) }
+    to[0] = _mm_cvtsi128_si64(slot).cast_unsigned();
 }
 
 #[inline]
@@ -145,6 +145,8 @@ fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], t
     if n_rows <= 64 * (MANY - 1) {
         turned.fill([0; MANY]);
     }
+    // Whole groups of rows, so that what is fetched is what will be read.
+    let ahead = (AHEAD / (8 * pitch)).max(1) * 8 * pitch;
     let mut copy = [0u8; 8 * COLUMNS];
     let mut bits = [[_mm512_setzero_si512(); 8]; STRIP];
     for lane in 0..n_rows.div_ceil(64) {
@@ -155,14 +157,14 @@ fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], t
                 let n = n_rows.saturating_sub(row).min(8);
                 for (bits, at) in bits.iter_mut().zip(chunks.clone().map(column)) {
                     if n == 8 {
-                        bits[group] = pack_8(&x[row * pitch + at..], pitch);
+                        bits[group] = pack_8(&x[row * pitch + at..], pitch, ahead);
                     } else {
                         copy.fill(0);
                         let rows = x[row * pitch + at..].chunks(pitch).take(n);
                         for (to, row) in copy.chunks_exact_mut(COLUMNS).zip(rows) {
                             to.copy_from_slice(&row[..COLUMNS]);
                         }
-                        bits[group] = pack_8(&copy, COLUMNS);
+                        bits[group] = pack_8(&copy, COLUMNS, 0);
                     }
                 }
             }
@@ -184,13 +186,15 @@ fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], t
     }
 }
 
-/// Bit `i` of byte `c` is whether byte `c` of row `i` is not zero.
+/// Bit `i` of byte `c` is whether byte `c` of row `i` is not zero. What lies that many bytes `ahead` is fetched.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pack_8(x: &[u8], pitch: usize) -> __m512i {
+fn pack_8(x: &[u8], pitch: usize, ahead: usize) -> __m512i {
     let mut bits = _mm512_setzero_si512();
     for (bit, row) in x.chunks(pitch).take(8).enumerate() {
         if let Some(row) = row.first_chunk() {
+            // Fetching changes nothing but caches, whatever the address.
+            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(ahead).cast());
             let row = load_bytes(row);
             let set = _mm512_test_epi8_mask(row, row);
             bits = _mm512_mask_add_epi8(bits, set, bits, _mm512_set1_epi8((1u8 << bit) as i8));

@@ -5,6 +5,9 @@
 //! as data: the sixteen functions of the first two inputs are laid out in a small array, the table picks eight or
 //! sixteen of them, and multiplexers on the other inputs reduce those to one.
 //!
+//! Slots are as many as a power of two, so that a number from the program is masked instead of compared: it is one of
+//! them already, and a compiler that knows so leaves the check out and unrolls the loop.
+//!
 //! Where a closure would do, macros stand: a closure is compiled without the instructions of its surroundings until it
 //! is inlined, and the methods of an instruction set cannot be inlined into it before that.
 
@@ -17,7 +20,8 @@ pub(super) const PLANES_IN_REGISTERS: usize = 4;
 /// Sources counted at once.
 const SOURCES: usize = 16;
 
-/// Runs all of `program`: gates read and write `slots`, counts go to `planes`, `n_planes` per group.
+/// Runs all of `program`: gates read and write `slots`, as many as a power of two, counts go to `planes`, `n_planes` per
+/// group.
 #[inline(always)]
 pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
     isa: I,
@@ -26,6 +30,7 @@ pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
     planes: &mut [[u64; N]],
     n_planes: usize,
 ) {
+    assert!(slots.len().is_power_of_two(), "slots");
     for run in program.runs() {
         match run {
             Run::Gates { table, records } => gates::<I, N, WIDE>(isa, table, records, slots),
@@ -81,18 +86,26 @@ fn gates_of<I: Bits<N>, const N: usize, const WIDE: bool, const TABLE: i32, cons
     records: &[u64],
     slots: &mut [[u64; N]],
 ) {
+    if slots.is_empty() {
+        return;
+    }
+    let mask = slots.len() - 1;
     for record in records.chunks_exact(if WIDE { 2 } else { 1 }) {
         let [a, b, c, to] = four::<WIDE>(record);
-        let a = isa.load(&slots[a]);
-        let b = if READS > 1 { isa.load(&slots[b]) } else { a };
-        let c = if READS > 2 { isa.load(&slots[c]) } else { b };
-        isa.store(isa.table::<TABLE>(a, b, c), &mut slots[to]);
+        let a = isa.load(&slots[a & mask]);
+        let b = if READS > 1 { isa.load(&slots[b & mask]) } else { a };
+        let c = if READS > 2 { isa.load(&slots[c & mask]) } else { b };
+        isa.store(isa.table::<TABLE>(a, b, c), &mut slots[to & mask]);
     }
 }
 
 /// Tables of four to six inputs, all evaluated as six.
 #[inline(always)]
 fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], slots: &mut [[u64; N]]) {
+    if slots.is_empty() {
+        return;
+    }
+    let mask = slots.len() - 1;
     // The sixteen functions of two inputs, by their tables; two sets, so that the next record need not wait.
     let mut sets = [[[0u64; N]; 16]; 2];
     for set in &mut sets {
@@ -106,8 +119,8 @@ fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], s
         let half = if WIDE { 2 } else { 1 };
         let [a, b, c, d] = four::<WIDE>(&slot_words[..half]);
         let [e, f, to, _] = four::<WIDE>(&slot_words[half..]);
-        let (a, b, c) = (isa.load(&slots[a]), isa.load(&slots[b]), isa.load(&slots[c]));
-        let (d, e, f) = (isa.load(&slots[d]), isa.load(&slots[e]), isa.load(&slots[f]));
+        let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
+        let (d, e, f) = (isa.load(&slots[d & mask]), isa.load(&slots[e & mask]), isa.load(&slots[f & mask]));
         macro_rules! fill {
             ($($i:literal $table:literal,)*) => {
                 $(isa.store(isa.table::<$table>(a, b, b), &mut set[$i]);)*
@@ -132,7 +145,7 @@ fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], s
         }
         let low = select!(e, quarter!(0 1 2 3), quarter!(4 5 6 7));
         let high = select!(e, quarter!(8 9 10 11), quarter!(12 13 14 15));
-        isa.store(select!(f, low, high), &mut slots[to]);
+        isa.store(select!(f, low, high), &mut slots[to & mask]);
     }
 }
 
@@ -145,9 +158,13 @@ fn count<I: Bits<N>, const N: usize, const WIDE: bool, const NEGATED: bool>(
     slots: &[[u64; N]],
     planes: &mut [[u64; N]],
 ) {
+    if slots.is_empty() {
+        return;
+    }
+    let mask = slots.len() - 1;
     macro_rules! source {
         ($words:expr, $i:expr) => {{
-            let bits = isa.load(&slots[nth::<WIDE>($words, $i)]);
+            let bits = isa.load(&slots[nth::<WIDE>($words, $i) & mask]);
             if NEGATED { isa.table::<0x55>(bits, bits, bits) } else { bits }
         }};
     }
