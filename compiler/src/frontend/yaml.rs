@@ -19,6 +19,7 @@ mod encoder;
 mod fields;
 mod layer;
 mod lut_network;
+mod packed;
 mod parameters;
 mod quant;
 mod sequential;
@@ -193,7 +194,7 @@ fn report_missing(layers: &[Layer], parameters: &Parameters, faults: &mut Vec<Di
         };
         match &layer.kind {
             Kind::Dense(Dense { quant, bias, .. }) | Kind::Conv(Conv { quant, bias, .. }) => {
-                need(if quant.is_some() { &ternary::FORMS } else { &["weight"] });
+                need(if quant.is_some() { &ternary::NAMES } else { &["weight"] });
                 if *bias == Bias::Always {
                     need(&["bias"]);
                 }

@@ -113,6 +113,7 @@ impl Builder {
         bias: Bias,
         outputs: usize,
         fan_in: usize,
+        scale: Option<Tensor>,
     ) -> Result<Option<ValueId>, Diagnostic> {
         let (name, dims) = (format!("{}.bias", layer.key), [outputs]);
         let draw = Draw::Within(1.0 / (fan_in.max(1) as f32).sqrt());
@@ -120,6 +121,16 @@ impl Builder {
             Bias::Always => Some(self.parameters.required(&name, &dims, draw)?),
             Bias::IfPresent => self.parameters.optional(&name, &dims, draw, true)?,
             Bias::Never => None,
+        };
+        let scaled = |bias: Tensor, scale: Tensor| {
+            let scales = scale.to_f64();
+            let values = bias.to_f64().into_iter().enumerate();
+            let times = values.map(|(i, b)| (b * scales.get(i).or(scales.first()).copied().unwrap_or(1.0)) as f32);
+            Tensor::new(bias.dims(), &times.collect::<Vec<_>>())
+        };
+        let tensor = match (tensor, scale) {
+            (Some(bias), Some(scale)) => Some(scaled(bias, scale)),
+            (tensor, _) => tensor,
         };
         Ok(tensor.map(|t| self.param(&format!("{}.bias", layer.label), t)))
     }
@@ -134,10 +145,10 @@ impl Builder {
         }
         let (dims, outputs) = ([dense.outputs, inputs], dense.outputs);
         let draw = Draw::Within((6.0 / (inputs + outputs) as f32).sqrt());
-        let (x, w) = match &dense.quant {
+        let (x, (w, bias_scale)) = match &dense.quant {
             None => {
                 let w = self.parameters.required(&format!("{}.weight", layer.key), &dims, draw)?;
-                (x, self.param(&format!("{}.weight", layer.label), w))
+                (x, (self.param(&format!("{}.weight", layer.label), w), None))
             }
             Some(quant) => {
                 let x = self.inner_norm(layer, dense, quant, x, inputs)?;
@@ -145,7 +156,7 @@ impl Builder {
                 (x, self.ternary(layer, &dims, quant, draw)?)
             }
         };
-        let bias = self.bias(layer, dense.bias, outputs, inputs)?;
+        let bias = self.bias(layer, dense.bias, outputs, inputs, bias_scale)?;
         let op = Linear { act: Activation::None };
         self.add_all(&layer.label, &[&layer.label], op, &[Some(x), Some(w), bias]).map(|v| v[0])
     }
@@ -187,10 +198,17 @@ impl Builder {
         self.add(label, &format!("{label}.x"), Dequantize::default(), &q)
     }
 
-    /// Ternary weights times their scale.
-    fn ternary(&mut self, layer: &Layer, dims: &[usize], quant: &Quant, draw: Draw) -> Result<ValueId, Diagnostic> {
+    /// Ternary weights times their scale; and the scale once more, if the bias is to be multiplied by it.
+    fn ternary(
+        &mut self,
+        layer: &Layer,
+        dims: &[usize],
+        quant: &Quant,
+        draw: Draw,
+    ) -> Result<(ValueId, Option<Tensor>), Diagnostic> {
+        let mut of_bias = None;
         let label = &layer.label;
-        let (weights, warning) = ternary::load(&mut self.parameters, &layer.key, dims, &quant.weights, draw)
+        let (weights, warning) = ternary::load(&mut self.parameters, &layer.key, dims, quant, draw)
             .map_err(|d| self.parameters.blame(d))?;
         self.warnings.extend(warning.map(|w| layer.place.at(w)));
         let t = match weights {
@@ -199,12 +217,13 @@ impl Builder {
                 let names = [&*format!("{label}.qweight"), &*format!("{label}.scale")];
                 self.add_all(label, &names, quant.weights.clone(), &[Some(w)])?
             }
-            Weights::Quantised { ternary, scale } => {
+            Weights::Quantised { ternary, scale, bias_is_scaled } => {
+                of_bias = bias_is_scaled.then(|| scale.clone());
                 let t = self.graph.add_const(&format!("{label}.qweight"), ternary);
                 vec![t, self.graph.add_const(&format!("{label}.scale"), scale)]
             }
         };
-        self.add(label, &format!("{label}.w"), Dequantize::default(), &t)
+        Ok((self.add(label, &format!("{label}.w"), Dequantize::default(), &t)?, of_bias))
     }
 
     fn conv(&mut self, layer: &Layer, conv: &Conv, x: ValueId) -> Result<ValueId, Diagnostic> {
@@ -220,17 +239,17 @@ impl Builder {
         let dims = [conv.outputs, channels / conv.groups, conv.kernel[0], conv.kernel[1]];
         let fan_in = dims[1..].iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
         let draw = Draw::Within(1.0 / (fan_in as f32).sqrt());
-        let (x, w) = match &conv.quant {
+        let (x, (w, bias_scale)) = match &conv.quant {
             None => {
                 let w = self.parameters.required(&format!("{}.weight", layer.key), &dims, draw)?;
-                (x, self.param(&format!("{}.weight", layer.label), w))
+                (x, (self.param(&format!("{}.weight", layer.label), w), None))
             }
             Some(quant) => {
                 let x = self.quantized(layer, &quant.conv_activations(), x)?;
                 (x, self.ternary(layer, &dims, quant, draw)?)
             }
         };
-        let bias = self.bias(layer, conv.bias, conv.outputs, fan_in)?;
+        let bias = self.bias(layer, conv.bias, conv.outputs, fan_in, bias_scale)?;
         let op = Conv2d { window: conv.window.clone(), groups: conv.groups, act: Activation::None };
         self.add_all(&layer.label, &[&layer.label], op, &[Some(x), Some(w), bias]).map(|v| v[0])
     }

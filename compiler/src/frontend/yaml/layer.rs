@@ -194,7 +194,10 @@ fn read_kind(name: &str, fields: &mut Fields<'_>, key: &str, faults: &Faults) ->
                 fields.fault(fields.place, d.expected("from 2 to 8").found(bits));
             }
             let eps = fields.positive("norm_eps").unwrap_or(1e-5);
-            let quant = Some(Quant::bitnet(bits.min(8) as u8, eps));
+            let scale = fields.positive("scale");
+            let mut quant = Quant::bitnet(bits.min(8) as u8, eps);
+            quant.scale = scale;
+            let quant = Some(quant);
             Kind::Dense(Dense { inputs, outputs, bias: Bias::Never, quant, norm: true })
         }
         "conv2d" | "bit_conv2d" => {

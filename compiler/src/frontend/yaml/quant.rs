@@ -34,6 +34,15 @@ enum Granularity {
     Sample,
 }
 
+/// What the saved scale of quantised weights does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The sums are multiplied by it.
+    Multiply,
+    /// The sums are divided by it.
+    Divide,
+}
+
 /// How a ternary layer quantises.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Quant {
@@ -44,6 +53,10 @@ pub(super) struct Quant {
     pub(super) activations: QuantizeAct,
     /// The elements that share a scale in a convolution.
     conv_over: Over,
+    /// What a scale `weight_scale` does, where the model says it.
+    pub(super) meaning: Option<Meaning>,
+    /// The scale of quantised weights that were saved without one.
+    pub(super) scale: Option<f32>,
     /// Added to the mean square by the norm that a layer may have before its quantiser.
     pub(super) norm_eps: f32,
 }
@@ -88,7 +101,7 @@ impl Quant {
             (_, Over::Tensor) => Over::Tensor,
             _ => Over::Channel,
         };
-        Self { semantics, weights: Ternarize { per, ..rule }, activations: quantizer, conv_over, norm_eps }
+        Self { semantics, weights: Ternarize { per, ..rule }, activations: quantizer, conv_over, meaning: None, scale: None, norm_eps }
     }
 
     /// The rule for the activations of a convolution.
@@ -117,8 +130,10 @@ impl Quant {
             let d = Diagnostic::wrong_input(format!("the semantics {} quantise activations to int8", quoted(word)));
             fields.fault(dtype_place.unwrap_or(fields.place), d.expected("int8").found("float32"));
         }
+        let meaning = fields.choice("weight_scale", &[("multiply", Meaning::Multiply), ("divide", Meaning::Divide)]);
+        let scale = fields.positive("scale");
         fields.finish();
-        Self::new(semantics, int8, weights, activations, norm_eps)
+        Self { meaning, scale, ..Self::new(semantics, int8, weights, activations, norm_eps) }
     }
 }
 

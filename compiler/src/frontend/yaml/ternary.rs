@@ -6,14 +6,19 @@
 //! | BitLab `eval()` | `weight`, `qweight`, `qweight_scale` | `qweight`, which ran; compared with `weight` |
 //! | BitLab `deploy()` | `qweight`, `qweight_scale` | `qweight` |
 //! | BitLab HEAD `deploy()` | `qw`, `qws` | `qw` |
+//! | BitCore `deploy()` | `w_packed`, `w_scale` | `w_packed` |
+//! | transformers | `weight` (u8, or ternary floats), `weight_scale` | as `quant:` says what the scale does |
+//! | NeuroPress `freeze_layer()` | `packed_weights` | the scale, which divides, is not saved: `quant: {scale: ..}` |
 //!
 //! A tensor of quantised weights is ternary only if all its values are -1, 0 or 1; BitLab's C++ path saves 8-bit weights
-//! under the same name. Packed weights of other libraries are refused, because what their scale means is not in the file.
+//! under the same name. Any of them may be packed (`packed.rs`).
 
 use bitc_ir::ops::{EvalCx, Ternarize};
 use bitc_ir::{DType, Op, Tensor};
 
+use super::packed;
 use super::parameters::{Draw, Parameters, check_dims, floats};
+use super::quant::{Meaning, Quant};
 use crate::error::{Diagnostic, quoted};
 use crate::npy;
 
@@ -22,7 +27,12 @@ pub(super) enum Weights {
     /// Trained ones.
     Trained(Tensor),
     /// Quantised ones, and a scale that is a scalar or has one number per output and ones for the other axes.
-    Quantised { ternary: Tensor, scale: Tensor },
+    Quantised {
+        ternary: Tensor,
+        scale: Tensor,
+        /// The bias is multiplied by the scale as well.
+        bias_is_scaled: bool,
+    },
 }
 
 /// The weights of the layer `key`, of these dimensions, and a warning where two forms disagree.
@@ -30,31 +40,57 @@ pub(super) fn load(
     parameters: &mut Parameters,
     key: &str,
     dims: &[usize],
-    rule: &Ternarize,
+    quant: &Quant,
     draw: Draw,
 ) -> Result<(Weights, Option<Diagnostic>), Diagnostic> {
-    for (values, scale) in [("qweight", "qweight_scale"), ("qw", "qws")] {
-        let name = format!("{key}.{values}");
+    for form in &FORMS {
+        let name = format!("{key}.{}", form.values);
         let Some(stored) = parameters.stored(&name) else { continue };
-        let scale_name = format!("{key}.{scale}");
+        let scale_name = format!("{key}.{}", form.scale);
         let scale = parameters.stored(&scale_name);
-        let (name, scale_name) = (parameters.full_name(&name), parameters.full_name(&scale_name));
-        if stored.dtype() == DType::U8 && stored.dims() != dims {
-            return Err(packed(&name, &stored));
+        let is_packed = packed::is_packed(&stored, dims);
+        // Under this name trained weights are as well.
+        if form.values == "weight" && scale.is_none() && !is_packed {
+            continue;
         }
-        check_dims(&name, &stored, dims)?;
-        let ternary = ternary(&name, &stored)?;
-        let scale = scale.ok_or_else(|| {
+        let (name, scale_name) = (parameters.full_name(&name), parameters.full_name(&scale_name));
+        let ternary = if is_packed {
+            packed::unpack(&name, &stored, dims)?
+        } else {
+            check_dims(&name, &stored, dims)?;
+            ternary(&name, &stored)?
+        };
+        let stated = quant.scale.map(Tensor::scalar);
+        let scale = stated.or(scale).ok_or_else(|| {
             Diagnostic::wrong_input(format!("the weights lack the scale {} of {}", quoted(&scale_name), quoted(&name)))
+                .hint("if the library did not save it, `quant: {scale: NUMBER}` says it")
         })?;
-        let scale = output_scale(&scale_name, &scale, dims)?;
-        let trained = parameters.stored(&format!("{key}.weight"));
-        let warning = trained.and_then(|w| disagreement(key, &name, &w, &ternary, &scale, rule));
-        return Ok((Weights::Quantised { ternary, scale }, warning));
+        let meaning = form.meaning.or(quant.meaning).ok_or_else(|| {
+            Diagnostic::wrong_input(format!("what the scale {} does is not in the file", quoted(&scale_name)))
+                .expected("`weight_scale: divide` (BitLinear of transformers) or `weight_scale: multiply` (AutoBitLinear)")
+                .hint("say it under `quant:`")
+        })?;
+        let mut scale = output_scale(&scale_name, &scale, dims)?;
+        if meaning == Meaning::Divide {
+            let inverse: Vec<f32> = scale.to_f64().into_iter().map(|s| (1.0 / s) as f32).collect();
+            if let Some(wrong) = inverse.iter().position(|v| !v.is_finite()) {
+                let zero = Diagnostic::wrong_input(format!("the scale {} divides by zero", quoted(&scale_name)));
+                return Err(zero.found(format!("at output {wrong}")));
+            }
+            scale = Tensor::new(scale.dims(), &inverse);
+        }
+        // The class whose scale multiplies does so after it has added the bias.
+        let bias_is_scaled = form.values == "weight" && meaning == Meaning::Multiply;
+        let trained = parameters.stored(&format!("{key}.weight")).filter(|_| form.values != "weight");
+        let warning = trained.and_then(|w| disagreement(key, &name, &w, &ternary, &scale, &quant.weights));
+        return Ok((Weights::Quantised { ternary, scale, bias_is_scaled }, warning));
     }
-    for other in ["w_packed", "packed_weights", "weight_scale", "w_scale"] {
-        if let Some(stored) = parameters.stored(&format!("{key}.{other}")) {
-            return Err(packed(&parameters.full_name(&format!("{key}.{other}")), &stored));
+    for scale in ["weight_scale", "w_scale"] {
+        if let Some(stored) = parameters.stored(&format!("{key}.{scale}")) {
+            let name = parameters.full_name(&format!("{key}.{scale}"));
+            return Err(Diagnostic::unsupported(format!("the scale {} has no weights that bitc knows", quoted(&name)))
+                .expected("`weight`, `qweight`, `qw`, `w_packed` or `packed_weights`")
+                .found(format!("{} {:?}", stored.dtype(), stored.dims())));
         }
     }
     let name = format!("{key}.weight");
@@ -81,15 +117,24 @@ fn ternary(name: &str, stored: &Tensor) -> Result<Tensor, Diagnostic> {
     })
 }
 
-fn packed(name: &str, stored: &Tensor) -> Diagnostic {
-    Diagnostic::unsupported(format!("the tensor {} belongs to a layer in packed form", quoted(name)))
-        .expected("`weight`, or `qweight` with `qweight_scale`, or `qw` with `qws`")
-        .found(format!("{} {:?}", stored.dtype(), stored.dims()))
-        .hint("save the state dict of the model before packing")
+/// Names under which quantised weights are saved.
+struct Form {
+    values: &'static str,
+    scale: &'static str,
+    /// What the scale does, where its name says it.
+    meaning: Option<Meaning>,
 }
 
-/// The names of which a ternary layer has at least one.
-pub(super) const FORMS: [&str; 7] =
+const FORMS: [Form; 5] = [
+    Form { values: "qweight", scale: "qweight_scale", meaning: Some(Meaning::Multiply) },
+    Form { values: "qw", scale: "qws", meaning: Some(Meaning::Multiply) },
+    Form { values: "w_packed", scale: "w_scale", meaning: Some(Meaning::Multiply) },
+    Form { values: "packed_weights", scale: "weight_scale", meaning: Some(Meaning::Divide) },
+    Form { values: "weight", scale: "weight_scale", meaning: None },
+];
+
+/// The names of tensors of which a ternary layer has at least one.
+pub(super) const NAMES: [&str; 7] =
     ["weight", "qweight", "qw", "w_packed", "packed_weights", "weight_scale", "w_scale"];
 
 fn not_ternary(name: &str, stored: &Tensor, why: &str) -> Diagnostic {
