@@ -208,8 +208,8 @@ impl Builder {
     ) -> Result<(ValueId, Option<Tensor>), Diagnostic> {
         let mut of_bias = None;
         let label = &layer.label;
-        let (weights, warning) = ternary::load(&mut self.parameters, &layer.key, dims, quant, draw)
-            .map_err(|d| self.parameters.blame(d))?;
+        let (weights, warning) =
+            ternary::load(&mut self.parameters, &layer.key, dims, quant, draw).map_err(|d| self.parameters.blame(d))?;
         self.warnings.extend(warning.map(|w| layer.place.at(w)));
         let t = match weights {
             Weights::Trained(w) => {

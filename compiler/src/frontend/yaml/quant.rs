@@ -101,7 +101,15 @@ impl Quant {
             (_, Over::Tensor) => Over::Tensor,
             _ => Over::Channel,
         };
-        Self { semantics, weights: Ternarize { per, ..rule }, activations: quantizer, conv_over, meaning: None, scale: None, norm_eps }
+        Self {
+            semantics,
+            weights: Ternarize { per, ..rule },
+            activations: quantizer,
+            conv_over,
+            meaning: None,
+            scale: None,
+            norm_eps,
+        }
     }
 
     /// The rule for the activations of a convolution.

@@ -67,7 +67,9 @@ pub(super) fn load(
         })?;
         let meaning = form.meaning.or(quant.meaning).ok_or_else(|| {
             Diagnostic::wrong_input(format!("what the scale {} does is not in the file", quoted(&scale_name)))
-                .expected("`weight_scale: divide` (BitLinear of transformers) or `weight_scale: multiply` (AutoBitLinear)")
+                .expected(
+                    "`weight_scale: divide` (BitLinear of transformers) or `weight_scale: multiply` (AutoBitLinear)",
+                )
                 .hint("say it under `quant:`")
         })?;
         let mut scale = output_scale(&scale_name, &scale, dims)?;

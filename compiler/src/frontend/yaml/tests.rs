@@ -190,7 +190,8 @@ fn int8_and_packed_models_are_not_taken_for_ternary_ones() {
 /// The codes 0, 1, -1, 1 and 1, 0, 0, 0 as each library packs them.
 fn packed() -> [Tensor; 3] {
     let byte_rows = [0x64u8, 0x01];
-    let transformers: Vec<u8> = [(0, 1), (1, 0), (-1, 0), (1, 0)].iter().map(|(a, b)| (a + 1) as u8 | 5 << 4 | ((b + 1) as u8) << 2).collect();
+    let transformers: Vec<u8> =
+        [(0, 1), (1, 0), (-1, 0), (1, 0)].iter().map(|(a, b)| (a + 1) as u8 | 5 << 4 | ((b + 1) as u8) << 2).collect();
     let neuropress: Vec<i8> = byte_rows.iter().map(|b| b.cast_signed()).collect();
     // Two outputs are one row of bytes, whose upper half stands for none.
     [Tensor::new(&[1, 4], &transformers), Tensor::new(&[2, 1], &byte_rows), Tensor::new(&[1, 2], &neuropress)]
@@ -201,7 +202,8 @@ fn packed_weights_come_with_what_their_scale_means() {
     let [transformers, bitlab, neuropress] = packed();
     let bias = ("network.0.bias", f(&[2], &[0.25, -1.0]));
     let run = |quant: &str, weights: &[(&str, Tensor)]| {
-        Case::with(&one_layer(quant), &[&[bias.clone()], weights].concat()).run(f(&[1, 4], &[1., 2., 4., 8.]))
+        Case::with(&one_layer(quant), &[std::slice::from_ref(&bias), weights].concat())
+            .run(f(&[1, 4], &[1., 2., 4., 8.]))
     };
     let scale = |v: f32| f(&[1], &[v]);
     // The sums are 2 - 4 + 8 = 6 and 1.
@@ -212,18 +214,20 @@ fn packed_weights_come_with_what_their_scale_means() {
     assert_eq!(run("weight_scale: divide", &hf), expected);
     // The class that multiplies has added the bias by then.
     assert_eq!(run("weight_scale: multiply", &hf), [(6.0 + 0.25) * 2.0, (1.0 - 1.0) * 2.0]);
-    let unpacked = [
-        ("network.0.weight", f(&[2, 4], &[0., 1., -1., 1., 1., 0., 0., 0.])),
-        ("network.0.weight_scale", scale(2.0)),
-    ];
+    let unpacked =
+        [("network.0.weight", f(&[2, 4], &[0., 1., -1., 1., 1., 0., 0., 0.])), ("network.0.weight_scale", scale(2.0))];
     assert_eq!(run("weight_scale: multiply", &unpacked), [12.5, 0.0]);
     assert_eq!(run("scale: 2", &[("network.0.packed_weights", neuropress.clone())]), expected);
 
     let fails = |quant: &str, weights: &[(&str, Tensor)]| {
-        let case = Case::with(&one_layer(quant), &[&[bias.clone()], weights].concat());
+        let case = Case::with(&one_layer(quant), &[std::slice::from_ref(&bias), weights].concat());
         case.faults().join(" | ")
     };
-    assert!(fails("", &hf).contains("what the scale `network.0.weight_scale` does is not in the file"), "{}", fails("", &hf));
+    assert!(
+        fails("", &hf).contains("what the scale `network.0.weight_scale` does is not in the file"),
+        "{}",
+        fails("", &hf)
+    );
     let lonely = fails("", &[("network.0.packed_weights", neuropress)]);
     assert!(lonely.contains("`quant: {scale: NUMBER}` says it"), "{lonely}");
     let alone = fails("", &[("network.0.w_scale", scale(1.0))]);
