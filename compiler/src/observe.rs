@@ -153,6 +153,29 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// What passes warn of.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.remarks.iter().filter_map(|r| match &r.kind {
+            RemarkKind::Warning(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// What a pass noted about layers, a line for each: what it made of them and what that cost.
+    pub fn notes(&self, pass: &str) -> Vec<String> {
+        let of_pass = self.remarks.iter().filter(|r| r.pass == pass);
+        let line = |r: &Remark| {
+            let text = match &r.kind {
+                RemarkKind::Note(text) => text.as_str(),
+                RemarkKind::Blocked(reason) => reason,
+                RemarkKind::Applied | RemarkKind::Warning(_) => return None,
+            };
+            let name = r.origin.names().first().map_or("?", String::as_str);
+            Some(format!("{}: {text}", crate::error::escape(name)))
+        };
+        of_pass.filter_map(line).collect()
+    }
+
     /// A table of the time each pass took.
     pub fn timings(&self) -> String {
         let mut text =
@@ -221,5 +244,6 @@ fn said(remark: &Remark) -> String {
         RemarkKind::Applied => format!("{pass}/{rule}"),
         RemarkKind::Blocked(reason) => format!("not {pass}/{rule}: {reason}"),
         RemarkKind::Note(note) => format!("{pass}: {note}"),
+        RemarkKind::Warning(text) => format!("{pass}: warning: {text}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitc_format::{Buffer, Contents};
+use bitc_format::{Buffer, Contents, Inst, Operand};
 use serde::Serialize;
 
 /// The numbers of an artifact. The keys of the JSON form are part of the command line's contract.
@@ -50,12 +50,56 @@ pub struct Layer {
     pub bits_per_weight: f64,
     /// The fraction of the weights that is zero.
     pub sparsity: f64,
+    /// The scales of the weights, where they have any.
+    pub scale: Option<Scales>,
     /// Bytes in the source.
     pub original_bytes: u64,
     /// Bytes in the artifact.
     pub bytes: u64,
     /// Multiply-adds for one sample; 0 if they are not known.
     pub macs: u64,
+}
+
+/// Statistics of the scales of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Scales {
+    /// How many there are.
+    pub count: u64,
+    /// The smallest.
+    pub min: f32,
+    /// The largest.
+    pub max: f32,
+    /// Their mean.
+    pub mean: f32,
+}
+
+impl Scales {
+    /// The statistics of some little-endian floats.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let values = || bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        let count = values().len();
+        let sum: f64 = values().map(f64::from).sum();
+        (count > 0).then(|| Self {
+            count: count as u64,
+            min: values().fold(f32::INFINITY, f32::min),
+            max: values().fold(f32::NEG_INFINITY, f32::max),
+            mean: (sum / count as f64) as f32,
+        })
+    }
+
+    /// Those of the products of few-bit weights, in order.
+    fn of_products(contents: &Contents, artifact: &[u8]) -> Vec<Option<Self>> {
+        let operand = |inst: &Inst| match inst {
+            Inst::BitLinear(inst) => Some(inst.scale),
+            Inst::BitConv2d(inst) => Some(inst.scale),
+            _ => None,
+        };
+        let bytes = |scale| match scale {
+            Operand::Const(id) => artifact.get(contents.const_range(contents.consts().get(id.index())?)),
+            Operand::Buffer(_) => None,
+        };
+        contents.code().iter().filter_map(operand).map(|scale| bytes(scale).and_then(Self::of)).collect()
+    }
 }
 
 /// The parts of an artifact.
@@ -78,10 +122,16 @@ pub struct File {
 }
 
 impl Summary {
-    /// The numbers of an artifact of `len` bytes.
-    pub fn of(contents: &Contents, len: usize) -> Self {
+    /// The numbers of an artifact.
+    pub fn of(contents: &Contents, artifact: &[u8]) -> Self {
         let meta = contents.meta().cloned().unwrap_or_default();
-        let layers: Vec<Layer> = meta.layers.iter().map(layer).collect();
+        let mut layers: Vec<Layer> = meta.layers.iter().map(layer).collect();
+        // The table of layers is in the order of their instructions.
+        let mut products: Vec<_> = layers.iter_mut().filter(|l| l.op.starts_with("bit_")).collect();
+        let scales = Scales::of_products(contents, artifact);
+        if products.len() == scales.len() {
+            products.iter_mut().zip(scales).for_each(|(layer, scale)| layer.scale = scale);
+        }
         let sum = |f: fn(&Layer) -> u64| layers.iter().map(f).fold(0u64, u64::saturating_add);
         let bytes = Bytes { original: sum(|l| l.original_bytes), packed: sum(|l| l.bytes) };
         let mut instructions = BTreeMap::new();
@@ -100,7 +150,7 @@ impl Summary {
             memory_reduction: if bytes.original > 0 { 1.0 - bytes.packed as f64 / bytes.original as f64 } else { 0.0 },
             bytes,
             artifact: File {
-                bytes: len as u64,
+                bytes: artifact.len() as u64,
                 producer: crate::error::escape(&meta.producer),
                 target: crate::error::escape(&meta.target),
                 sections,
@@ -123,6 +173,7 @@ fn layer(layer: &bitc_format::Layer) -> Layer {
         params: layer.weights,
         bits_per_weight: per_weight(8.0 * layer.packed_bytes as f64),
         sparsity: per_weight(layer.zeros as f64),
+        scale: None,
         original_bytes: layer.source_bytes,
         bytes: layer.packed_bytes,
         macs: layer.macs,

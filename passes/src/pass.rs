@@ -134,6 +134,8 @@ pub enum RemarkKind {
     Blocked(Cow<'static, str>),
     /// Something worth knowing.
     Note(String),
+    /// Something that a user should know before trusting the result.
+    Warning(String),
 }
 
 impl fmt::Display for Remark {
@@ -148,6 +150,7 @@ impl fmt::Display for Remark {
             RemarkKind::Applied => f.write_str("applied"),
             RemarkKind::Blocked(reason) => write!(f, "not applied, {reason}"),
             RemarkKind::Note(text) => f.write_str(text),
+            RemarkKind::Warning(text) => write!(f, "warning: {text}"),
         }
     }
 }

@@ -119,7 +119,7 @@ impl Pass for RewriteToTernary {
         if cx.calibration().is_empty() && has_attention_or_residuals(graph) {
             let warning = "rewritten without calibration, but the model has attention or residual blocks: expect to lose \
                            much accuracy; give calibration inputs (--calib) or --planes 2";
-            cx.remark(graph, layers[0], "data-free", RemarkKind::Note(warning.to_owned()));
+            cx.remark(graph, layers[0], "data-free", RemarkKind::Warning(warning.to_owned()));
         }
         let mut changed = Changed::No;
         for (position, &node) in layers.iter().enumerate() {

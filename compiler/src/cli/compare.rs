@@ -144,7 +144,7 @@ impl Compare {
         let compiled = bench::artifact(path, &self.model, &self.pipeline, console);
         let (bytes, time) = match (compiled, &runnable) {
             (Ok((artifact, was_model)), _) => {
-                let summary = Summary::of(runnable::load(&artifact).map_err(named)?.contents(), artifact.len());
+                let summary = Summary::of(runnable::load(&artifact).map_err(named)?.contents(), &artifact);
                 let copies = Copies::new(&artifact, 0).map_err(named)?;
                 let program = Runnable::Program(Box::new(runnable::load(&artifact).map_err(named)?));
                 let expected = program.run(inputs, kernels).map_err(named)?;

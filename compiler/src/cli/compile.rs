@@ -181,8 +181,14 @@ impl Compile {
         let calibration = self.rewrite.calibration(&source)?;
         let seen = self.watch.run(&mut graph, &pipeline, &self.inputs, calibration, console);
         let seen = seen.map_err(|f| f.file(&file))?;
+        for warning in seen.warnings() {
+            console.warn(&Diagnostic::wrong_input(warning).file(file.as_str()));
+        }
         if self.explain {
             console.note(&explain(&source, &graph, &seen.remarks));
+        } else {
+            // A rewrite by choice says what it costs.
+            seen.notes("rewrite-to-ternary").iter().for_each(|line| console.note(line));
         }
         console.step("writing the result");
         let settings = backend::Options { target, strip: self.strip, full: true };

@@ -16,7 +16,7 @@ use crate::error::{Diagnostic, Failure, escape};
 use crate::frontend::Source;
 use crate::output;
 use crate::runnable::{self, Port, Runnable, is_artifact};
-use crate::summary::Summary;
+use crate::summary::{Scales, Summary};
 
 /// Show what a model or an artifact holds: layers, bytes, bits per weight
 #[derive(Debug, Args)]
@@ -118,7 +118,7 @@ impl Inspect {
             bytes = compiled.artifact;
         }
         let program = runnable::load(&bytes).map_err(|d| d.file(source.name()))?;
-        let summary = Summary::of(program.contents(), bytes.len());
+        let summary = Summary::of(program.contents(), &bytes);
         let runnable = Runnable::Program(Box::new(program));
         let (ports, outputs) = (runnable.inputs()?, runnable.output_names());
         Ok(Seen { ports, outputs, graph, summary, is_artifact })
@@ -175,7 +175,7 @@ fn text(name: &str, seen: &Seen) -> String {
 }
 
 fn table(s: &Summary) -> String {
-    let rows: Vec<[String; 8]> = s
+    let rows: Vec<[String; 9]> = s
         .layers
         .iter()
         .map(|l| {
@@ -187,11 +187,13 @@ fn table(s: &Summary) -> String {
                 l.params.to_string(),
                 format!("{:.3}", l.bits_per_weight),
                 format!("{:.3}", l.sparsity),
+                l.scale.map_or_else(|| "-".to_owned(), scales),
                 if l.macs > 0 { l.macs.to_string() } else { "-".to_owned() },
             ]
         })
         .collect();
-    let head = ["layer", "op", "method", "layout", "weights", "bits/weight", "zeros", "macs"].map(str::to_owned);
+    let head =
+        ["layer", "op", "method", "layout", "weights", "bits/weight", "zeros", "scales", "macs"].map(str::to_owned);
     let width = |i: usize| rows.iter().chain([&head]).map(|r| r[i].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
@@ -204,6 +206,11 @@ fn table(s: &Summary) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The scales of a layer: the only one, or from the smallest to the largest.
+fn scales(s: Scales) -> String {
+    if s.min == s.max { format!("{:.3e}", s.min) } else { format!("{:.2e} to {:.2e}", s.min, s.max) }
 }
 
 /// How many nodes of each operation, most frequent first.
@@ -235,8 +242,19 @@ fn html(name: &str, seen: &Seen) -> String {
          {{ font: 15px sans-serif; margin: 2em }} td, th {{ padding: 0 1em; text-align: right }} td:first-child, \
          th:first-child {{ text-align: left }}</style></head>\n<body><h1>{title}</h1>\n<table>\n<tr>"
     );
-    let heads =
-        ["layer", "op", "method", "layout", "weights", "bits per weight", "zeros", "bytes before", "bytes", "macs"];
+    let heads = [
+        "layer",
+        "op",
+        "method",
+        "layout",
+        "weights",
+        "bits per weight",
+        "zeros",
+        "scales",
+        "bytes before",
+        "bytes",
+        "macs",
+    ];
     for head in heads {
         let _ = write!(page, "<th>{head}</th>");
     }
@@ -250,6 +268,7 @@ fn html(name: &str, seen: &Seen) -> String {
             l.params.to_string(),
             format!("{:.3}", l.bits_per_weight),
             format!("{:.3}", l.sparsity),
+            l.scale.map_or_else(|| "-".to_owned(), scales),
             l.original_bytes.to_string(),
             l.bytes.to_string(),
             l.macs.to_string(),

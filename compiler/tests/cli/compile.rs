@@ -111,6 +111,20 @@ fn float_layers_become_ternary_by_choice_only() {
 }
 
 #[test]
+fn a_rewrite_says_what_it_costs_and_warns() {
+    let bench = Bench::new();
+    let done = bench.ok("compile float.yaml -o t.bit --ternary optimal --keep last=int8");
+    assert!(done.stderr.contains("by optimal, weight error 0.") && done.stderr.contains("int8 by"), "{}", done.stderr);
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
+    let residual = "graph @g(%x: f32[N, 4]) { const %w: f32[4, 4] = random(seed = 1)
+      %h = linear(%x, %w) %y = add(%h, %x) return %y }";
+    std::fs::write(bench.path("r.bir"), residual).unwrap();
+    let done = bench.ok("compile r.bir -o r.bit --ternary absmean");
+    assert!(done.stderr.starts_with("warning: r.bir: rewritten without calibration"), "{}", done.stderr);
+    assert_eq!(bench.ok("compile r.bir -o r.bit --ternary absmean --quiet").stderr, "");
+}
+
+#[test]
 fn dimensions_are_bound() {
     let bench = Bench::new();
     bench.ok("compile float.yaml -o four.bit --dim N=4");

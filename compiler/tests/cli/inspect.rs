@@ -19,6 +19,8 @@ fn the_summary_has_the_keys_that_scripts_read() {
         assert_eq!(layer["op"], "bit_linear");
         let bits = layer["bits_per_weight"].as_f64().unwrap();
         assert!((2.0..16.0).contains(&bits), "{layer}");
+        assert_eq!(layer["scale"]["count"], 1);
+        assert!(layer["scale"]["min"].as_f64() > Some(0.0) && layer["scale"]["min"] == layer["scale"]["max"]);
         assert!((0.0..1.0).contains(&layer["sparsity"].as_f64().unwrap()) && layer["bytes"].is_u64());
     }
     assert_eq!(layers[0]["macs"], 20 * 24);
@@ -31,7 +33,7 @@ fn the_text_names_layers_and_sections() {
     let bench = Bench::new();
     bench.ok("compile mlp.yaml");
     let text = bench.ok("inspect mlp.bit").stdout;
-    for part in ["bits/weight", "bit_linear", "sections", "arena", "trit2", "input"] {
+    for part in ["bits/weight", "scales", "bit_linear", "sections", "arena", "trit2", "input"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(bench.ok("inspect float.yaml").stdout.contains("source "));

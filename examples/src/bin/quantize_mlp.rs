@@ -72,7 +72,7 @@ fn report(
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let error = norm(&mut expected.iter().zip(&found).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
     let program = runnable::load(artifact)?;
-    let summary = Summary::of(program.contents(), artifact.len());
+    let summary = Summary::of(program.contents(), artifact);
     let bits = 8.0 * summary.bytes.packed as f64 / summary.total_params as f64;
     writeln!(out, "{name:<22} {:>8} {bits:>16.2} {:>7.1} %", artifact.len(), 100.0 * error)?;
     Ok(())
