@@ -10,12 +10,16 @@ mod contrib;
 mod depth;
 mod einsum;
 mod elementwise;
+mod grid;
+mod image;
+mod integer_conv;
 mod layout;
 mod loss;
 mod norm;
 mod pool;
 mod product;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
@@ -89,6 +93,10 @@ const TABLES: &[&[Entry]] = &[
     loss::TABLE,
     attention::TABLE,
     resize::TABLE,
+    recurrent::TABLE,
+    grid::TABLE,
+    image::TABLE,
+    integer_conv::TABLE,
     bitc::TABLE,
 ];
 

@@ -126,6 +126,12 @@ impl<'m> NodeAttrs<'m> {
         self.typed(name, (kind::FLOATS, "a list of floats"), |a| Some(&a.floats[..]))
     }
 
+    /// An optional list of names.
+    pub(crate) fn strs(&mut self, name: &'static str) -> Result<Option<Vec<String>>, Cause> {
+        let list = self.typed(name, (kind::STRINGS, "a list of strings"), |a| Some(&a.strings[..]))?;
+        Ok(list.map(|list| list.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()))
+    }
+
     /// An element type by ONNX's number.
     pub(crate) fn dtype(&mut self, name: &'static str) -> Result<Option<DType>, Cause> {
         let Some(number) = self.int(name)? else { return Ok(None) };

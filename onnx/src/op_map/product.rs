@@ -2,7 +2,7 @@
 
 use bitc_ir::ops::activation::Activation;
 use bitc_ir::ops::{Linear, Reverse};
-use bitc_ir::{Attr, DType, Dim, Tensor, ValueId};
+use bitc_ir::{Attr, DType, Dim, ValueId};
 
 use super::Rule::With;
 use super::elementwise::with_scalar;
@@ -19,7 +19,6 @@ pub(super) const TABLE: &[Entry] = &[
     std("Conv", With(conv)),
     std("ConvTranspose", With(conv_transpose)),
     std("MatMulInteger", With(matmul_integer)),
-    std("ConvInteger", With(conv_integer)),
 ];
 
 fn matmul(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -78,7 +77,7 @@ fn single(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
     }
 }
 
-fn conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
+pub(super) fn conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 3)?;
     let (x, w, bias) = (cx.input(0)?, cx.input(1)?, cx.opt(2));
     let dtype = cx.dtype(x);
@@ -168,7 +167,7 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 /// Zeros between the positions of an axis, so that they are `step` apart.
-fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, step: usize) -> Result<ValueId, Cause> {
+pub(super) fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, step: usize) -> Result<ValueId, Cause> {
     if step == 1 {
         return Ok(x);
     }
@@ -188,7 +187,7 @@ fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, step: usize) -> Resu
 }
 
 /// Zeros before and behind an axis; negative numbers cut off.
-fn border(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, begin: i64, end: i64) -> Result<ValueId, Cause> {
+pub(super) fn border(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, begin: i64, end: i64) -> Result<ValueId, Cause> {
     let mut x = x;
     if begin < 0 || end < 0 {
         let off = |n: i64| Dim::from(usize::try_from((-n).max(0)).unwrap_or(0));
@@ -214,36 +213,6 @@ fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let b = centred(cx, b, b_zero, false)?;
     Ok(vec![cx.simple("matmul", &[a, b])?])
 }
-
-/// A convolution of integers less their zero points, in floats: sums are exact as long as they stay below 2^24.
-fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Outputs {
-    cx.arity(2, 4)?;
-    let (x, w) = (cx.input(0)?, cx.input(1)?);
-    let (x_zero, mut w_zero) = (cx.opt(2), cx.opt(3));
-    if let Some(zero) = w_zero.filter(|&z| cx.rank(z) == 1) {
-        // A zero point per output.
-        let mut dims = vec![Dim::from(1); cx.rank(w)];
-        dims[0] = cx.dims(zero)[0].clone();
-        w_zero = Some(cx.reshape(zero, dims)?);
-    }
-    let per_output = cx.fixed(w, "W")?.iter().skip(1).product::<usize>();
-    let x = centred(cx, x, x_zero, false)?;
-    let w = centred(cx, w, w_zero, false)?;
-    let constant = cx.build.graph.constant(w).and_then(Tensor::to_vec::<i32>);
-    let largest = match constant.filter(|_| per_output > 0) {
-        Some(w) => w.chunks(per_output).map(|row| row.iter().map(|v| f64::from(v.abs())).sum()).fold(0.0, f64::max),
-        None => 255.0 * per_output as f64,
-    };
-    if 255.0 * largest > EXACT {
-        return Err(unsupported("ConvInteger with sums of 2^24 and more"));
-    }
-    cx.inputs = vec![Some(cx.cast(x, DType::F32)?), Some(cx.cast(w, DType::F32)?)];
-    let sums = conv(cx)?;
-    sums.into_iter().map(|y| cx.cast(y, DType::I32)).collect()
-}
-
-/// Up to here floats hold every integer.
-const EXACT: f64 = 16_777_216.0;
 
 /// An integer tensor as `i32` with its zero point taken off.
 pub(super) fn centred(

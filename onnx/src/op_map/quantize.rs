@@ -70,7 +70,7 @@ fn aligned(cx: &mut NodeCx<'_, '_>, v: ValueId, x: ValueId, axis: i64, block: i6
 }
 
 /// `saturate(round(x / scale) + zero)` in an integer type.
-fn quantized(
+pub(super) fn quantized(
     cx: &mut NodeCx<'_, '_>,
     x: ValueId,
     scale: ValueId,

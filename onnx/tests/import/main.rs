@@ -7,5 +7,6 @@ mod faults;
 mod functions;
 mod models;
 mod operators;
+mod sequences;
 mod shapes;
 mod tensors;
