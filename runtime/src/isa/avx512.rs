@@ -138,6 +138,9 @@ fn separate<const P: usize, const T: usize, const R: usize>(
     let masks: [__m512i; P] = array::from_fn(|p| _mm512_set1_epi8((((1 << bits) - 1) << (bits * p as u32)) as i8));
     let mut acc = [[[_mm512_setzero_si512(); P]; R]; T];
     for (w, q) in steps::<P, T, R>(tile, first) {
+        if T == 1 {
+            w.iter().for_each(|w| prefetch(w));
+        }
         let w: [__m512i; R] = array::from_fn(|r| load(&w[r]));
         for p in 0..P {
             for t in 0..T {
