@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use bitc_format::{Buffer, Contents, Inst, Operand};
 use serde::Serialize;
 
+/// The method of layers whose weights are floats.
+const FLOAT: &str = "float";
+
 /// The numbers of an artifact. The keys of the JSON form are part of the command line's contract.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -92,6 +95,7 @@ impl Scales {
         let operand = |inst: &Inst| match inst {
             Inst::BitLinear(inst) => Some(inst.scale),
             Inst::BitConv2d(inst) => Some(inst.scale),
+            Inst::DequantLinear(inst) => Some(inst.scale),
             _ => None,
         };
         let bytes = |scale| match scale {
@@ -127,7 +131,7 @@ impl Summary {
         let meta = contents.meta().cloned().unwrap_or_default();
         let mut layers: Vec<Layer> = meta.layers.iter().map(layer).collect();
         // The table of layers is in the order of their instructions.
-        let mut products: Vec<_> = layers.iter_mut().filter(|l| l.op.starts_with("bit_")).collect();
+        let mut products: Vec<_> = layers.iter_mut().filter(|l| l.method != FLOAT).collect();
         let scales = Scales::of_products(contents, artifact);
         if products.len() == scales.len() {
             products.iter_mut().zip(scales).for_each(|(layer, scale)| layer.scale = scale);
@@ -146,7 +150,7 @@ impl Summary {
         Self {
             schema: 1,
             total_params: sum(|l| l.params),
-            quantized_params: sum(|l| if l.method == "float" { 0 } else { l.params }),
+            quantized_params: sum(|l| if l.method == FLOAT { 0 } else { l.params }),
             memory_reduction: if bytes.original > 0 { 1.0 - bytes.packed as f64 / bytes.original as f64 } else { 0.0 },
             bytes,
             artifact: File {

@@ -13,6 +13,8 @@ use crate::program::Program;
 mod bit_linear;
 #[cfg(not(feature = "minimal"))]
 mod dense;
+#[cfg(not(feature = "minimal"))]
+mod dequant_linear;
 mod elementwise;
 #[cfg(not(feature = "minimal"))]
 mod index;
@@ -31,6 +33,8 @@ pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, thr
         Inst::Logic(inst) => logic::scratch_len(inst, program, threads),
         #[cfg(not(feature = "minimal"))]
         Inst::Matmul(inst) => dense::matmul_scratch(inst, program, binding),
+        #[cfg(not(feature = "minimal"))]
+        Inst::DequantLinear(inst) => dequant_linear::scratch_len(inst, program, binding),
         #[cfg(not(feature = "minimal"))]
         Inst::Conv2d(inst) => dense::conv_scratch(inst, program, binding),
         #[cfg(not(feature = "minimal"))]
@@ -83,6 +87,8 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::RmsNorm(inst) => norm::rms_norm(frame, inst),
         #[cfg(not(feature = "minimal"))]
         Inst::Matmul(inst) => dense::matmul(frame, inst),
+        #[cfg(not(feature = "minimal"))]
+        Inst::DequantLinear(inst) => dequant_linear::dequant_linear(frame, inst),
         #[cfg(not(feature = "minimal"))]
         Inst::Conv2d(inst) => dense::conv2d(frame, inst),
         #[cfg(not(feature = "minimal"))]

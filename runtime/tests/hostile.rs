@@ -1,9 +1,9 @@
 //! Whatever the bytes, loading ends with a program or an error, and what loads runs without a panic.
 
 use bitc_format::inst::{
-    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, Domain, Expand, Floor, Gather,
-    Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind, Quantize,
-    QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
+    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand, Floor,
+    Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind,
+    Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
 };
 use bitc_format::logic::Encoder;
 use bitc_format::{
@@ -139,7 +139,18 @@ fn quantized() -> Vec<u8> {
         bias: None,
         activation: Activation::None,
     });
-    s.finish(grouped)
+    let (w, scales) = (s.trits(Layout::Trit2, 3, 5), s.floats(&[3, 1]));
+    let last = s.f32(&[0, 3]);
+    s.w.push(DequantLinear {
+        y: last,
+        x: grouped.into(),
+        w: w.into(),
+        scale: scales.into(),
+        group: 5,
+        bias: None,
+        activation: Activation::Tanh,
+    });
+    s.finish(last)
 }
 
 /// A network over bits that are packed, given as bytes, and compared.

@@ -6,7 +6,7 @@ use bitc_ir::{DType, NodeId, Tensor, ValueId, ops};
 
 use super::cx::{Cx, LayerInfo, Refusal, activation};
 use super::layouts::Values;
-use super::{choose, consts, quantize};
+use super::{Target, choose, consts, quantize};
 
 /// `act((q · wᵀ * q_scale) * scale + bias)`.
 pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Result<(), Refusal> {
@@ -17,10 +17,11 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
     let dims = weights.tensor.dims().to_vec();
     let (scale, bias) = scale_and_bias(cx, id)?;
     let (packed, info) = match op.group {
-        0 => weights.pack(cx, id, &dims, consts::bytes)?,
+        0 => weights.pack(cx, id, cx.target(), &dims, consts::bytes)?,
         group => {
             let shape = [dims[1].div_ceil(group), dims[0], group];
-            weights.pack(cx, id, &shape, |tensor| consts::in_groups(&consts::bytes(tensor), dims[1], group))?
+            weights
+                .pack(cx, id, cx.target(), &shape, |tensor| consts::in_groups(&consts::bytes(tensor), dims[1], group))?
         }
     };
     let y = cx.define(cx.graph().node(id).outputs[0])?;
@@ -62,6 +63,7 @@ impl<'g> Weights<'g> {
         &self,
         cx: &mut Cx<'_>,
         id: NodeId,
+        target: Target,
         shape: &[usize],
         order: impl FnOnce(&Tensor) -> Vec<i8>,
     ) -> Result<(ConstId, LayerInfo), Refusal> {
@@ -73,7 +75,7 @@ impl<'g> Weights<'g> {
             _ if ordered.contains(&0) => Values::Ternary,
             _ => Values::Binary,
         };
-        let choice = choose(cx.target(), size(1), size(0), values);
+        let choice = choose(target, size(1), size(0), values);
         if size(0) > choice.layout.max_columns() {
             let long = cx.unsupported(id, "its rows are so long that sums may not fit 32 bits");
             return Err(long.expected(format!("at most {} inputs", choice.layout.max_columns())).found(size(0)).into());

@@ -6,6 +6,7 @@ use bitc_ir::text::{Reference, Resolver};
 use bitc_ir::{Blob, DType, Graph, Node, Op, Tensor, TensorType, ValueDef, ValueId};
 
 use super::cx::const_type;
+use super::dense::few_bit_weights;
 use super::{Const, ConstData};
 
 /// The graph with every node whose inputs are all constant replaced by its value, and compact.
@@ -28,6 +29,10 @@ pub(super) fn fold(graph: &Graph) -> Graph {
         if !constant || inputs.iter().all(Option::is_none) {
             continue;
         }
+        // Float products take weights in few bits as well.
+        if node.outputs.iter().any(|&v| is_few_bit_weight(&graph, v)) {
+            continue;
+        }
         let cx = bitc_ir::ops::EvalCx { bind: &|_| None };
         let Ok(values) = node.op.eval(inputs, &cx) else { continue };
         for (old, tensor) in node.outputs.clone().into_iter().zip(values) {
@@ -40,6 +45,21 @@ pub(super) fn fold(graph: &Graph) -> Graph {
     }
     graph.compact();
     graph
+}
+
+/// Whether a value is weights of few bits that only float products read.
+pub(super) fn is_few_bit_weight(graph: &Graph, value: ValueId) -> bool {
+    if few_bit_weights(graph, value).is_none() {
+        return false;
+    }
+    let reads = |(id, node): (bitc_ir::NodeId, &Node)| {
+        let inputs = node.inputs.iter().flatten().filter(|&&v| v == value).count();
+        let as_weight = matches!(node.op, Op::Linear(_)) && graph.input(id, 1) == Some(value);
+        (inputs, if as_weight { 1 } else { 0 })
+    };
+    let (all, weights) = graph.nodes().map(reads).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+    let is_output = graph.outputs().iter().any(|o| o.value == value);
+    all > 0 && all == weights && !is_output
 }
 
 /// What a `shape` gives where no symbol is in it.

@@ -42,7 +42,7 @@ pub(super) fn bit_conv2d(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitConv2d) -> Re
         1 => vec![outputs, columns],
         groups => vec![groups, outputs / groups, columns],
     };
-    let (packed, info) = weights.pack(cx, id, &shape, |tensor| {
+    let (packed, info) = weights.pack(cx, id, cx.target(), &shape, |tensor| {
         let plain = consts::bytes(tensor);
         consts::taps_first(&[outputs, channels, height, width]).map(|i| plain[i]).collect()
     })?;

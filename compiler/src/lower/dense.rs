@@ -1,14 +1,19 @@
 //! Products of matrices.
 
 use bitc_format::DType;
-use bitc_format::inst::{Activation, Cast, Matmul};
-use bitc_ir::ops::Linear;
-use bitc_ir::{Dim, NodeId, Shape};
+use bitc_format::inst::{Activation, Cast, DequantLinear, Matmul};
+use bitc_ir::ops::{Dequantize, Linear};
+use bitc_ir::{DType as IrType, Dim, Graph, NodeId, Shape, ValueId};
 
+use super::bit_linear::Weights;
 use super::cx::{Cx, LayerInfo, Refusal, activation, const_type};
+use super::{Target, consts};
 
 /// `act(x · wᵀ + bias)`.
 pub(super) fn linear(cx: &mut Cx<'_>, id: NodeId, op: &Linear) -> Result<(), Refusal> {
+    if let Some(weights) = cx.input(id, 1).ok().and_then(|w| few_bit_weights(cx.graph(), w)) {
+        return dequant_linear(cx, id, op, weights);
+    }
     let (x, w) = (cx.input(id, 0)?, cx.input(id, 1)?);
     let y = cx.graph().node(id).outputs[0];
     // A single row is a matrix of one.
@@ -22,6 +27,40 @@ pub(super) fn linear(cx: &mut Cx<'_>, id: NodeId, op: &Linear) -> Result<(), Ref
     cx.emit(Matmul { y: buffer, a, b, bias, transpose_b: true, activation: activation(op.act) });
     let (inner, packed) = (cx.graph().ty(w).shape.0[1].as_const().unwrap_or(0), cx.const_len(b));
     cx.add_layer(id, w, packed, inner as u64, LayerInfo::float());
+    Ok(())
+}
+
+/// Weights that a float product takes in few bits: what they are a scale times of, that scale, and the inputs that share
+/// a column of it.
+pub(super) fn few_bit_weights(graph: &Graph, w: ValueId) -> Option<(ValueId, ValueId, usize)> {
+    let (node, op) = graph.producer::<Dequantize>(w)?;
+    let (t, scale) = (graph.input(node, 0)?, graph.input(node, 1)?);
+    let tensor = graph.constant(t).filter(|t| matches!(t.dtype(), IrType::T2 | IrType::I8) && t.rank() == 2)?;
+    let fits = tensor.numel() > 0 && graph.constant(scale)?.rank() <= 2;
+    fits.then_some((t, scale, op.group.max(1)))
+}
+
+/// `act(x · (t * scale)ᵀ + bias)`.
+fn dequant_linear(
+    cx: &mut Cx<'_>,
+    id: NodeId,
+    op: &Linear,
+    (t, scale, group): (ValueId, ValueId, usize),
+) -> Result<(), Refusal> {
+    let weights = Weights::new(cx, id, t)?;
+    let dims = weights.tensor.dims().to_vec();
+    let group = u32::try_from(group).map_err(|_| cx.unsupported(id, "its groups of inputs are too large"))?;
+    let (x, bias) = (cx.input(id, 0)?, cx.graph().input(id, 2));
+    if bias.is_some_and(|b| cx.graph().constant(b).is_none()) {
+        return Err(cx.unsupported(id, "its bias is not constant").into());
+    }
+    let (x, scale) = (cx.operand(x)?, cx.operand(scale)?);
+    let bias = bias.map(|v| cx.operand(v)).transpose()?;
+    let (w, info) = weights.pack(cx, id, Target::Any, &dims, consts::bytes)?;
+    let y = cx.define(cx.graph().node(id).outputs[0])?;
+    cx.emit(DequantLinear { y, x, w: w.into(), scale, group, bias, activation: activation(op.act) });
+    let bytes = cx.const_len(w.into()) + cx.const_len(scale);
+    cx.add_layer(id, t, bytes, dims[1] as u64, info);
     Ok(())
 }
 

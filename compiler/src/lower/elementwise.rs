@@ -47,6 +47,10 @@ fn low_bits(cx: &mut Cx<'_>, x: Operand, to: IrType, shape: &Shape) -> Result<Op
 
 /// `f32(q) * scale`.
 pub(super) fn dequantize(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
+    if cx.graph().node(id).outputs.iter().all(|&v| super::consts::is_few_bit_weight(cx.graph(), v)) {
+        // The products that read it take its parts.
+        return Ok(());
+    }
     if cx.groups().root(id).is_some() {
         return group(cx, id);
     }

@@ -88,6 +88,51 @@ fn groups_of_inputs_with_scales_equal_the_evaluator() {
 }
 
 #[test]
+fn float_activations_meet_weights_in_few_bits() {
+    for (k, n) in [(1, 1), (5, 3), (16, 16), (33, 65), (100, 70), (784, 10)] {
+        let groups = usize::div_ceil(k, 16);
+        for (scale, group) in [
+            (String::new(), 0),
+            ("[1, 1]".to_owned(), 0),
+            (format!("[{n}, 1]"), 0),
+            (format!("[1, {k}]"), 0),
+            (format!("[{k}]"), 0),
+            (format!("[{n}, {groups}]"), 16),
+        ] {
+            // Long rows of bytes cancel so much that their sums depend on the order.
+            for (dtype, layout) in [("t2", "trit2"), ("i8", "int8")].into_iter().take(if k > 5 { 1 } else { 2 }) {
+                let text = format!(
+                    "graph @g(%x: f32[N, {k}]) {{
+                      const %t: {dtype}[{n}, {k}] = random(seed = 3)
+                      const %s: f32{scale} = random(seed = 4)
+                      const %b: f32[{n}] = random(seed = 5)
+                      %w = dequantize(%t, %s) {{group = {group}}}
+                      %y = linear(%x, %w, %b) {{act = \"relu\"}}
+                      return %y
+                    }}"
+                );
+                check(&text, &[0, 1, 2, 70], PRODUCT);
+                let layer = &lowered(&graph(&text)).program.layers[0];
+                assert!(layer.layout == layout || (k, n) == (1, 1), "{}", layer.layout);
+            }
+        }
+    }
+    // Axes in front, no bias, no zeros; trit5 has no rows to take one after the other.
+    let text = format!(
+        "graph @g(%x: f32[2, N, 40]) {{ const %t: t2[70, 40] = hex \"{}\" const %s: f32 = splat(0.5)
+          %w = dequantize(%t, %s) %y = linear(%x, %w) return %y }}",
+        binary(70 * 40, 7)
+    );
+    check(&text, SIZES, PRODUCT);
+    assert_eq!(lowered(&graph(&text)).program.layers[0].layout, "bit1");
+    let large = graph(
+        "graph @g(%x: f32[N, 4097]) { const %t: t2[4100, 4097] = random(seed = 1) const %s: f32 = splat(0.5)
+          %w = dequantize(%t, %s) %y = linear(%x, %w) return %y }",
+    );
+    assert_eq!(lower(&large, Target::Avx512).unwrap().program.layers[0].layout, "trit2");
+}
+
+#[test]
 fn extreme_bytes_and_activations_do_not_overflow() {
     // Whatever the largest activation is, it becomes 127 or -128 where the range begins there.
     for (w, x) in [("80", -1), ("80", 1), ("7f", -1), ("7f", 1)] {

@@ -112,7 +112,7 @@ fn dequantised_integers_of_every_width() {
 }
 
 #[test]
-fn dequantised_constants_are_float_weights() {
+fn dequantised_constants_are_weights_of_float_products() {
     check(
         "graph @g(%x: f32[N, 9]) {
           const %t: t2[4, 9] = random(seed = 2) const %s: f32[4, 1] = random(seed = 3)

@@ -30,7 +30,7 @@ pub use index::{ArgReduce, Combine, Gather, Pick, Scatter, TopK};
 pub use logic::{Logic, LogicHead};
 pub use moves::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 pub use norm::{LayerNorm, RmsNorm, Softmax};
-pub use quantized::{BitConv2d, BitLinear, Floor, Granularity, Quantize, QuantizeKind};
+pub use quantized::{BitConv2d, BitLinear, DequantLinear, Floor, Granularity, Quantize, QuantizeKind};
 pub use reduce::{Reduce, ReduceOp, Scan};
 
 /// The most entries of a list inside an instruction.
@@ -220,6 +220,7 @@ insts! {
     0x0221 "rms_norm" RmsNorm,
     // Float products and windows.
     0x0300 "matmul" Matmul,
+    0x0301 "dequant_linear" DequantLinear,
     0x0310 "conv2d" Conv2d,
     0x0320 "pool2d" Pool2d,
     // Quantised products.

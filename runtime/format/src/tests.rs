@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use crate::inst::{
-    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, Domain, Expand, Floor, Gather,
-    Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind, Quantize,
-    QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
+    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand, Floor,
+    Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind,
+    Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
 };
 use crate::read::kind;
 use crate::write::assemble;
@@ -544,6 +544,16 @@ fn every_instruction() -> Vec<Inst> {
             bias: None,
             transpose_b: true,
             activation: Activation::Clip { lo: -1.0, hi: 6.0 },
+        }
+        .into(),
+        DequantLinear {
+            y,
+            x: x.into(),
+            w: c.into(),
+            scale: c.into(),
+            group: 32,
+            bias: None,
+            activation: Activation::None,
         }
         .into(),
         Conv2d {

@@ -181,6 +181,62 @@ impl Contract for BitLinear {
 }
 
 instruction! {
+    /// `y = activation(x @ (w * scale)^T + bias)` with weights of few bits that become floats while it runs.
+    ///
+    /// A weight is `f32(w) * scale`, rounded to `f32`; the sums are those of a float product.
+    DequantLinear {
+        /// The result, `[.., N]`.
+        y: BufferId,
+        /// The activations, `[.., K]`.
+        x: Operand,
+        /// The weights, a packed constant `[N, K]` that is not `trit5`.
+        w: Operand,
+        /// The scales, a constant: one, `[1 or N, 1]`, or `[1 or N, C]` with one column for each `group` inputs.
+        scale: Operand,
+        /// How many neighbouring inputs share a column of the scales, at least 1.
+        group: u32,
+        /// Added to the sum, a constant: one per output.
+        bias: Option<Operand>,
+        /// Applied last.
+        activation: Activation,
+    }
+}
+
+impl Contract for DequantLinear {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let x = cx.ty("x", self.x)?.dense()?.f32()?.rank(1, crate::MAX_RANK)?;
+        let w = cx.ty("w", self.w)?.constant()?.rank(2, 2)?;
+        if !WEIGHTS.contains(&w.layout) || w.layout == Layout::Trit5 {
+            return Err(Fault::Layout { operand: "w", found: w.layout });
+        }
+        let rank = x.shape.rank();
+        let y = cx.ty("y", self.y)?.dense()?.f32()?.rank(rank, rank)?;
+        for axis in 0..rank.saturating_sub(1) {
+            same("a dimension of `y`", x.dim(axis), y.dim(axis))?;
+        }
+        same("the last dimension of `x`", w.dim(1), x.last())?;
+        same("the last dimension of `y`", w.dim(0), y.last())?;
+        attribute("group", self.group, self.group > 0)?;
+        let scale = cx.ty("scale", self.scale)?.constant()?.dense()?.f32()?.rank(0, 2)?;
+        let (rows, columns) = match scale.shape.rank() {
+            2 => (scale.dim(0), scale.dim(1)),
+            1 => (Some(1), scale.dim(0)),
+            _ => (Some(1), Some(1)),
+        };
+        if rows != Some(1) {
+            same("the rows of `scale`", w.dim(0), rows)?;
+        }
+        if columns != Some(1) {
+            same("the columns of `scale`", w.dim(1).map(|k| k.div_ceil(u64::from(self.group.max(1)))), columns)?;
+        }
+        if let Some(bias) = cx.optional("bias", self.bias)? {
+            bias.constant()?.f32()?.elements(w.dim(0))?;
+        }
+        Ok(())
+    }
+}
+
+instruction! {
     /// Two-dimensional convolution of quantised images with few-bit weights; padding is zero.
     ///
     /// With one scale per image or for all, per element `((f32(sum) * q_scale) * scale[output]) + bias[output]` with an
