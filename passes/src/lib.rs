@@ -14,6 +14,7 @@ pub mod rewrite;
 
 mod layer;
 
+pub mod cones_to_logic;
 pub mod cse;
 pub mod eliminate_dead_code;
 pub mod fold_batch_norm;

@@ -55,6 +55,7 @@ passes! {
     fold_batch_norm::FoldBatchNorm,
     fold_scales::FoldScales,
     fuse_bias_and_activation::FuseBiasAndActivation,
+    cones_to_logic::ConesToLogic,
     lut_to_logic::LutToLogic,
     optimize_logic::OptimizeLogic,
     freeze::Freeze,
