@@ -5,6 +5,8 @@
 //! brings its own [`Isa::planes_tile`]. `unsafe` lives here only: in the calls that need the instructions, which a value
 //! of the type proves to be there, and in loads and stores of whole vectors through references.
 
+#![cfg_attr(feature = "minimal", allow(dead_code, reason = "nothing calls the float products"))]
+
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
 pub(crate) mod avx2;

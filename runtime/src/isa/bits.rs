@@ -25,6 +25,9 @@ pub(crate) const PACKED_TOGETHER: usize = 64;
 
 /// Slots of `N` words in registers.
 pub(crate) trait Bits<const N: usize>: Isa {
+    /// Whether a table of three inputs is one instruction.
+    const TABLE_IS_ONE_INSTRUCTION: bool = false;
+
     /// A slot in registers.
     type Slot: Copy;
 

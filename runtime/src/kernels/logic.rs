@@ -137,7 +137,7 @@ pub(super) fn logic<I: Samples>(
     let mut first = 0;
     while first < n_rows {
         let left = n_rows - first;
-        if left > 64 * FEW {
+        if left > 64 * FEW || cfg!(feature = "minimal") {
             block::<I, MANY>(isa, program, input, &mut output, first, left.min(64 * MANY), scratch);
         } else {
             block::<I, FEW>(isa, program, input, &mut output, first, left, scratch);

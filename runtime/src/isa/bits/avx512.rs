@@ -26,6 +26,7 @@ const AHEAD: usize = 1 << 14;
 const PLANES_16: usize = 16;
 
 impl Bits<MANY> for Avx512 {
+    const TABLE_IS_ONE_INSTRUCTION: bool = true;
     type Slot = __m512i;
 
     #[inline(always)]
@@ -81,6 +82,7 @@ impl Bits<MANY> for Avx512 {
 }
 
 impl Bits<FEW> for Avx512 {
+    const TABLE_IS_ONE_INSTRUCTION: bool = true;
     type Slot = __m128i;
 
     #[inline(always)]

@@ -4,6 +4,12 @@
 /// A table of three inputs as the multiplexer of two of two inputs. All branches are on constants.
 #[inline(always)]
 pub(super) fn table<const TABLE: i32>(a: u64, b: u64, c: u64) -> u64 {
+    match TABLE {
+        // The multiplexer and the majority, in the fewest steps.
+        0xe4 => return b ^ (a & (b ^ c)),
+        0xe8 => return (a & b) | (c & (a | b)),
+        _ => {}
+    }
     let (low, high) = (TABLE & 15, TABLE >> 4 & 15);
     let (f0, f1) = (pair(low, a, b), pair(high, a, b));
     if low == high {

@@ -17,6 +17,8 @@ use crate::isa::bits::Bits;
 
 /// Bit planes that counting keeps in registers; a group has at least these.
 pub(super) const PLANES_IN_REGISTERS: usize = 4;
+/// The multiplexer: the second input where the first is 0, the third where it is 1.
+const SELECT: i32 = 0xe4;
 /// Sources counted at once.
 const SOURCES: usize = 16;
 
@@ -33,6 +35,10 @@ pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
     assert!(slots.len().is_power_of_two(), "slots");
     for run in program.runs() {
         match run {
+            // A loop for each table is a lot of code.
+            Run::Gates { table, records } if cfg!(feature = "minimal") && (WIDE || !I::TABLE_IS_ONE_INSTRUCTION) => {
+                gates_by_data::<I, N, WIDE>(isa, table, records, slots);
+            }
             Run::Gates { table, records } => gates::<I, N, WIDE>(isa, table, records, slots),
             Run::Luts { records, .. } => luts::<I, N, WIDE>(isa, records, slots),
             Run::Count { group, negated, n, sources } => {
@@ -99,6 +105,33 @@ fn gates_of<I: Bits<N>, const N: usize, const WIDE: bool, const TABLE: i32, cons
     }
 }
 
+/// One table over many records, as data: multiplexers on the inputs pick one of its eight bits.
+#[inline(always)]
+fn gates_by_data<I: Bits<N>, const N: usize, const WIDE: bool>(
+    isa: I,
+    table: u8,
+    records: &[u64],
+    slots: &mut [[u64; N]],
+) {
+    if slots.is_empty() {
+        return;
+    }
+    let mask = slots.len() - 1;
+    let bits: [[u64; N]; 8] = std::array::from_fn(|i| [0u64.wrapping_sub(u64::from(table >> i & 1)); N]);
+    for record in records.chunks_exact(if WIDE { 2 } else { 1 }) {
+        let [a, b, c, to] = four::<WIDE>(record);
+        let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
+        macro_rules! half {
+            ($i:literal $j:literal $k:literal $l:literal) => {{
+                let low = isa.table::<SELECT>(a, isa.load(&bits[$i]), isa.load(&bits[$j]));
+                let high = isa.table::<SELECT>(a, isa.load(&bits[$k]), isa.load(&bits[$l]));
+                isa.table::<SELECT>(b, low, high)
+            }};
+        }
+        isa.store(isa.table::<SELECT>(c, half!(0 1 2 3), half!(4 5 6 7)), &mut slots[to & mask]);
+    }
+}
+
 /// Tables of four to six inputs, all evaluated as six.
 #[inline(always)]
 fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], slots: &mut [[u64; N]]) {
@@ -135,7 +168,7 @@ fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], s
         }
         macro_rules! select {
             ($by:ident, $low:expr, $high:expr) => {
-                isa.table::<0xe4>($by, $low, $high)
+                isa.table::<SELECT>($by, $low, $high)
             };
         }
         macro_rules! quarter {
