@@ -10,6 +10,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("runtime", &["bitc-format"]),
     ("passes", &["bitc-ir"]),
     ("onnx", &["bitc-ir"]),
+    ("integrations/onnxruntime", &["bitc-format", "bitc-runtime"]),
     ("compiler", &["bitc-format", "bitc-ir", "bitc-onnx", "bitc-passes", "bitc-runtime"]),
 ];
 

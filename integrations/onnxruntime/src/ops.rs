@@ -1,0 +1,21 @@
+//! The operators.
+
+mod linear;
+mod quantize;
+
+use crate::abi::CustomOp;
+use crate::operator::describe;
+
+/// The descriptions of all operators.
+pub(crate) fn all() -> Vec<&'static CustomOp> {
+    vec![
+        describe::<quantize::QuantizeAct>(),
+        describe::<quantize::QuantizeActReciprocal>(),
+        describe::<quantize::QuantizeActQuotient>(),
+        describe::<linear::BitLinear>(),
+        describe::<linear::IntLinear>(),
+    ]
+}
+
+/// Activations travel as bytes with this zero point; flipping the bit turns one into the other.
+const ZERO_POINT: u8 = 0x80;
