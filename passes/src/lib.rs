@@ -20,6 +20,7 @@ pub mod eliminate_dead_code;
 pub mod fold_batch_norm;
 pub mod fold_constants;
 pub mod fold_scales;
+pub mod fold_thresholds;
 pub mod freeze;
 pub mod fuse_bias_and_activation;
 pub mod linear_to_bit_linear;

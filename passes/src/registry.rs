@@ -56,6 +56,7 @@ passes! {
     fold_scales::FoldScales,
     fuse_bias_and_activation::FuseBiasAndActivation,
     cones_to_logic::ConesToLogic,
+    fold_thresholds::FoldThresholds,
     lut_to_logic::LutToLogic,
     optimize_logic::OptimizeLogic,
     freeze::Freeze,
