@@ -73,6 +73,10 @@ impl RewriteToTernary {
         let wrong =
             |params: &AttrReader| params.invalid("scale", "`tensor`, `row` or `group:N` with N of 4 or more", &text);
         let scale = Scale::parse(&text).ok_or_else(|| wrong(params))?;
+        let method = params.choice("method")?.unwrap_or(Method::Optimal);
+        if method == Method::Gptq && planes > 1 {
+            return Err(params.invalid("planes", "1 with method `gptq`", planes));
+        }
         let mut keep = Vec::new();
         for rule in params.str("keep")?.unwrap_or_default().split(',').filter(|s| !s.is_empty()) {
             let (pattern, kept) = match rule.split_once('=') {
@@ -84,16 +88,23 @@ impl RewriteToTernary {
             };
             keep.push((pattern.to_owned(), kept));
         }
-        Ok(Self { method: params.choice("method")?.unwrap_or(Method::Optimal), scale, planes: planes as usize, keep })
+        Ok(Self { method, scale, planes: planes as usize, keep })
     }
 
     fn kept(&self, name: &str, position: usize, count: usize) -> Option<Kept> {
-        let fits = |pattern: &str| match pattern {
-            "first" => position == 0,
-            "last" => position + 1 == count,
-            glob => matches_glob(glob, name),
-        };
-        self.keep.iter().find(|(pattern, _)| fits(pattern)).map(|&(_, kept)| kept)
+        self.keep.iter().find(|(pattern, _)| fits(pattern, name, position, count)).map(|&(_, kept)| kept)
+    }
+
+    /// Fails if a pattern names no layer: what it should have kept would be rewritten without a word.
+    fn check_patterns(&self, names: &[String]) -> Result<(), PassError> {
+        let used = |pattern: &str| names.iter().enumerate().any(|(i, name)| fits(pattern, name, i, names.len()));
+        match self.keep.iter().find(|(pattern, _)| !used(pattern)) {
+            None => Ok(()),
+            Some((pattern, _)) => {
+                let message = format!("`keep`: no layer fits `{pattern}`; the layers are {}", names.join(", "));
+                Err(PassError::Input { message, origin: Origin::default() })
+            }
+        }
     }
 }
 
@@ -111,6 +122,8 @@ impl Pass for RewriteToTernary {
         if layers.is_empty() {
             return Ok(Changed::No);
         }
+        let names: Vec<String> = layers.iter().map(|&n| layer_name(graph, n)).collect();
+        self.check_patterns(&names)?;
         if self.method == Method::Gptq && cx.calibration().is_empty() {
             let message = "method `gptq` needs calibration inputs (--calib)".to_owned();
             return Err(PassError::Input { message, origin: Origin::default() });
@@ -268,6 +281,15 @@ fn has_attention_or_residuals(graph: &Graph) -> bool {
         Op::Binary(op) => op.0 == BinaryKind::Add && computed(id),
         _ => false,
     })
+}
+
+/// Whether a pattern means the layer of that name and position.
+fn fits(pattern: &str, name: &str, position: usize, count: usize) -> bool {
+    match pattern {
+        "first" => position == 0,
+        "last" => position + 1 == count,
+        glob => matches_glob(glob, name),
+    }
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.

@@ -105,6 +105,8 @@ fn float_layers_become_ternary_by_choice_only() {
     bench.ok("compile float.yaml -o k.bit --ternary optimal --keep first=int8");
     let json = bench.ok("inspect k.bit --json").json();
     assert_eq!((&json["layers"][0]["layout"], &json["layers"][1]["layout"]), (&"int8".into(), &"trit2".into()));
+    bench.fails("compile float.yaml --ternary optimal --keep fc9", 1, &["no layer fits `fc9`", "the layers are"]);
+    bench.fails("compile float.yaml --ternary gptq --planes 2 --calib x.npy", 2, &["planes", "gptq"]);
     bench.fails("compile float.yaml --ternary gptq", 1, &["--calib"]);
     bench.fails("compile float.yaml --ternary best", 2, &["optimal"]);
     bench.fails("compile float.yaml --planes 2", 2, &["`--planes`", "--ternary METHOD"]);
