@@ -209,3 +209,9 @@ fn buffer_bytes(buffer: &Buffer, values: &[Option<i64>]) -> Option<u64> {
     let row = buffer.dtype.row_bytes(last)?.checked_next_multiple_of(u64::from(buffer.row_align.max(1)))?;
     outer.iter().try_fold(row, |n, &d| n.checked_mul(d))
 }
+
+/// A reduction in words: `93.7 % less`, or `0.7 % more` where it is none.
+pub fn reduction_text(reduction: f64) -> String {
+    let word = if reduction < 0.0 { "more" } else { "less" };
+    format!("{:.1} % {word}", 100.0 * reduction.abs())
+}

@@ -17,7 +17,7 @@ use crate::bench::{Copies, Form};
 use crate::error::{Diagnostic, Failure};
 use crate::npy;
 use crate::runnable::{self, Runnable};
-use crate::summary::Summary;
+use crate::summary::{Summary, reduction_text};
 use crate::verify::{Tolerance, argmax, difference};
 
 /// Compare two artifacts or models: accuracy, memory, speed and outputs
@@ -116,7 +116,7 @@ impl Compare {
         if let (Some(x), Some(y), Some(d)) = (a.accuracy, b.accuracy, accuracy_diff) {
             let _ = writeln!(text, "accuracy          {:.4} -> {:.4} ({d:+.4})", x, y);
         }
-        let _ = writeln!(text, "weights           {} -> {} bytes, {:.1} % less", a.bytes, b.bytes, 100.0 * reduction);
+        let _ = writeln!(text, "weights           {} -> {} bytes, {}", a.bytes, b.bytes, reduction_text(reduction));
         match (a.time, b.time, speedup) {
             (Some(x), Some(y), Some(s)) => {
                 let _ = writeln!(text, "time of a run     {:.2} -> {:.2} us, {s:.2} times as fast", x / 1e3, y / 1e3);

@@ -16,7 +16,7 @@ use crate::error::{Diagnostic, Failure, escape};
 use crate::frontend::Source;
 use crate::output;
 use crate::runnable::{self, Port, Runnable, is_artifact};
-use crate::summary::{Scales, Summary};
+use crate::summary::{Scales, Summary, reduction_text};
 
 /// Show what a model or an artifact holds: layers, bytes, bits per weight
 #[derive(Debug, Args)]
@@ -147,12 +147,12 @@ fn text(name: &str, seen: &Seen) -> String {
     let _ = writeln!(text, "\n{}", table(s));
     let _ = writeln!(
         text,
-        "weights {} ({} in few bits), {} -> {}, {:.1} % less",
+        "weights {} ({} in few bits), {} -> {}, {}",
         s.total_params,
         s.quantized_params,
         size(s.bytes.original),
         size(s.bytes.packed),
-        100.0 * s.memory_reduction
+        reduction_text(s.memory_reduction)
     );
     let a = &s.artifact;
     let _ = writeln!(
