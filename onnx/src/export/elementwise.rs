@@ -15,6 +15,23 @@ pub(super) fn unary(cx: &mut Cx<'_, '_>, kind: UnaryKind) -> Names {
     if !dtype.is_float() && matches!(kind, UnaryKind::Floor | UnaryKind::Ceil | UnaryKind::Round) {
         return Ok(vec![x]);
     }
+    if dtype.is_integer() {
+        let is_signed = dtype.integer_range().is_some_and(|(low, _)| low < 0);
+        let zero = |s: &mut Scope| s.scalar(dtype, 0.0);
+        match kind {
+            UnaryKind::Relu => {
+                let zero = zero(cx.s());
+                return Ok(vec![cx.op("Max", &[&x, &zero], Vec::new())]);
+            }
+            UnaryKind::Neg if !is_signed => {
+                let via = carried_by(dtype, &[DType::I32, DType::I64, DType::U32, DType::U64])?;
+                let zero = zero(cx.s());
+                let minus = |s: &mut Scope, xs: &[&str]| s.op("Sub", xs, Vec::new());
+                return Ok(vec![widened(cx, dtype, via, &[&zero, &x], minus)]);
+            }
+            _ => {}
+        }
+    }
     Ok(vec![unary_of(cx.s(), kind, &x, dtype)])
 }
 
@@ -100,7 +117,7 @@ fn gated(s: &mut Scope, x: &str, gate: &str, dtype: DType) -> String {
 }
 
 pub(super) fn binary(cx: &mut Cx<'_, '_>, kind: BinaryKind) -> Names {
-    cx.same(match kind {
+    let op = match kind {
         BinaryKind::Add => "Add",
         BinaryKind::Sub => "Sub",
         BinaryKind::Mul => "Mul",
@@ -108,7 +125,46 @@ pub(super) fn binary(cx: &mut Cx<'_, '_>, kind: BinaryKind) -> Names {
         BinaryKind::Max => "Max",
         BinaryKind::Min => "Min",
         BinaryKind::Pow => "Pow",
-    })
+    };
+    let dtype = cx.ty(0)?.dtype;
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let via = match kind {
+        BinaryKind::Max | BinaryKind::Min => dtype,
+        BinaryKind::Pow => carried_by(dtype, &[DType::I32, DType::I64])?,
+        _ if cx.opset() >= 14 => dtype,
+        _ => carried_by(dtype, &[DType::I32, DType::I64, DType::U32, DType::U64])?,
+    };
+    Ok(vec![widened(cx, dtype, via, &[&a, &b], |s, xs| s.op(op, xs, Vec::new()))])
+}
+
+/// The type that integers of `dtype` are computed in where an operator takes only some: wrapping to the smaller type
+/// afterwards gives the same bits.
+pub(super) fn carried_by(dtype: DType, taken: &[DType]) -> Result<DType, No> {
+    if !dtype.is_integer() || taken.contains(&dtype) {
+        return Ok(dtype);
+    }
+    match dtype.bits() {
+        ..=16 => Ok(DType::I32),
+        32 => Ok(DType::I64),
+        _ => no(format!("numbers of type {dtype}, which the operator does not take")),
+    }
+}
+
+/// An operation on values of one type that is computed in another.
+pub(super) fn widened(
+    cx: &mut Cx<'_, '_>,
+    dtype: DType,
+    via: DType,
+    inputs: &[&str],
+    op: impl FnOnce(&mut Scope, &[&str]) -> String,
+) -> String {
+    if via == dtype {
+        return op(cx.s(), inputs);
+    }
+    let wide: Vec<String> = inputs.iter().map(|x| cx.s().cast(x, via)).collect();
+    let wide: Vec<&str> = wide.iter().map(String::as_str).collect();
+    let y = op(cx.s(), &wide);
+    cx.s().cast(&y, dtype)
 }
 
 pub(super) fn remainder(cx: &mut Cx<'_, '_>, op: &Remainder) -> Names {

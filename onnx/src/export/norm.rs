@@ -65,14 +65,14 @@ pub(super) fn softmax(cx: &mut Cx<'_, '_>, op: &Softmax) -> Names {
 
 pub(super) fn max_pool(cx: &mut Cx<'_, '_>, op: &MaxPool2d) -> Names {
     let x = cx.input(0)?;
-    let mut attrs = pool_attrs(&op.0);
+    let mut attrs = pool_attrs(cx, &op.0, false)?;
     attrs.push(attr_sizes("dilations", &op.0.window.dilations));
     Ok(vec![cx.op("MaxPool", &[&x], attrs)])
 }
 
 pub(super) fn avg_pool(cx: &mut Cx<'_, '_>, op: &AvgPool2d) -> Names {
     let x = cx.input(0)?;
-    let mut attrs = pool_attrs(&op.pool);
+    let mut attrs = pool_attrs(cx, &op.pool, op.count_padding)?;
     attrs.push(attr_int("count_include_pad", i64::from(op.count_padding)));
     if op.pool.window.dilations != [1, 1] {
         if cx.opset() < 19 {
@@ -86,11 +86,27 @@ pub(super) fn avg_pool(cx: &mut Cx<'_, '_>, op: &AvgPool2d) -> Names {
     Ok(vec![cx.op("AveragePool", &[&x], attrs)])
 }
 
-fn pool_attrs(pool: &Pool) -> Vec<AttributeProto> {
-    vec![
+/// The attributes of a window. Versions differ in which last window counts when sizes are rounded up, so that for sizes
+/// that are known the padding says it; padding that counts in a divisor cannot.
+fn pool_attrs(cx: &Cx<'_, '_>, pool: &Pool, counts: bool) -> Result<Vec<AttributeProto>, No> {
+    let (mut pads, mut ceil) = (pool.window.pads, pool.ceil);
+    let sizes = cx.ty(0)?.shape.to_fixed().zip(cx.result(0).shape.to_fixed());
+    if let Some((x, y)) = sizes.filter(|(x, _)| ceil && x.len() == 4) {
+        for axis in 0..2 {
+            let span = (pool.kernel[axis] - 1) * pool.window.dilations[axis] + 1;
+            let (before, stride) = (pool.window.pads[axis], pool.window.strides[axis]);
+            let reach = y[axis + 2].saturating_sub(1) * stride + span;
+            pads[axis + 2] = reach.saturating_sub(x[axis + 2] + before);
+        }
+        if counts && pads != pool.window.pads {
+            return no("padding that counts in a mean, with sizes that are rounded up");
+        }
+        ceil = false;
+    }
+    Ok(vec![
         attr_sizes("kernel_shape", &pool.kernel),
         attr_sizes("strides", &pool.window.strides),
-        attr_sizes("pads", &pool.window.pads),
-        attr_int("ceil_mode", i64::from(pool.ceil)),
-    ]
+        attr_sizes("pads", &pads),
+        attr_int("ceil_mode", i64::from(ceil)),
+    ])
 }

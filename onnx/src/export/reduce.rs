@@ -1,9 +1,11 @@
 //! Summaries along axes.
 
+use bitc_ir::DType;
 use bitc_ir::ops::{ArgMax, Cumulate, Reduce, ReduceKind, TopK};
 
 use super::convert::attr_int;
 use super::cx::{Cx, Names, no};
+use super::elementwise::{carried_by, widened};
 
 pub(super) fn reduce(cx: &mut Cx<'_, '_>, op: &Reduce) -> Names {
     let x = cx.input(0)?;
@@ -15,7 +17,13 @@ pub(super) fn reduce(cx: &mut Cx<'_, '_>, op: &Reduce) -> Names {
         ReduceKind::Prod => "ReduceProd",
     };
     let axes = (!op.axes.is_empty()).then_some(&op.axes[..]);
-    Ok(vec![cx.s().reduce(name, &x, axes, op.keep)])
+    let dtype = cx.ty(0)?.dtype;
+    let is_extreme = matches!(op.kind, ReduceKind::Max | ReduceKind::Min);
+    let via = match dtype {
+        DType::I8 | DType::U8 if is_extreme => dtype,
+        _ => carried_by(dtype, &[DType::I32, DType::I64, DType::U32, DType::U64])?,
+    };
+    Ok(vec![widened(cx, dtype, via, &[&x], |s, xs| s.reduce(name, xs[0], axes, op.keep))])
 }
 
 pub(super) fn arg_max(cx: &mut Cx<'_, '_>, op: &ArgMax) -> Names {
