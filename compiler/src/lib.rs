@@ -25,6 +25,8 @@ pub mod input;
 pub mod lower;
 pub mod npy;
 pub mod observe;
+#[cfg(feature = "tract")]
+pub mod oracle;
 pub mod output;
 pub mod pipeline;
 pub mod plan;

@@ -69,6 +69,50 @@ enum Reference {
     Tract,
 }
 
+/// What says which outputs are right.
+enum Oracle {
+    /// The reference evaluator.
+    Evaluator,
+    /// The model's own file in tract.
+    #[cfg(feature = "tract")]
+    Tract(crate::oracle::Oracle),
+}
+
+impl Oracle {
+    #[cfg(feature = "tract")]
+    fn new(reference: Reference, path: &std::path::Path) -> Result<Self, Diagnostic> {
+        Ok(match reference {
+            Reference::Eval => Oracle::Evaluator,
+            Reference::Tract => Oracle::Tract(crate::oracle::Oracle::new(Source::read(path)?)?),
+        })
+    }
+
+    #[cfg(not(feature = "tract"))]
+    fn new(reference: Reference, _: &std::path::Path) -> Result<Self, Diagnostic> {
+        match reference {
+            Reference::Eval => Ok(Oracle::Evaluator),
+            Reference::Tract => Err(Diagnostic::unsupported("this build has no tract to compare with")
+                .hint("`cargo install --features tract` builds it in")),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Oracle::Evaluator => "the evaluator",
+            #[cfg(feature = "tract")]
+            Oracle::Tract(_) => "tract",
+        }
+    }
+
+    fn run(&self, model: &Runnable, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
+        match self {
+            Oracle::Evaluator => reference(model, inputs),
+            #[cfg(feature = "tract")]
+            Oracle::Tract(oracle) => oracle.run(inputs),
+        }
+    }
+}
+
 /// A comparison with what it was made on.
 struct Run {
     batch: usize,
@@ -78,11 +122,10 @@ struct Run {
 
 impl Verify {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
-        if self.reference == Reference::Tract {
-            return Err(Diagnostic::unsupported("this build has no tract to compare with").into());
-        }
         console.step("reading");
-        let (model, warnings) = Runnable::read(&self.model_args.find(&self.model)?, &self.model_args.unbound())?;
+        let path = self.model_args.find(&self.model)?;
+        let oracle = Oracle::new(self.reference, &path)?;
+        let (model, warnings) = Runnable::read(&path, &self.model_args.unbound())?;
         warnings.iter().for_each(|w| console.warn(w));
         let artifact = Source::read(&self.artifact)?;
         let name = artifact.name();
@@ -98,8 +141,8 @@ impl Verify {
         let mut runs = Vec::new();
         for inputs in self.batches(&model)? {
             let batch = inputs.first().and_then(|t| t.dims().first().copied()).unwrap_or(1);
-            console.step(&format!("the evaluator, batch {batch}"));
-            let expected = reference(&model, &inputs).map_err(|d| d.file(self.model.display().to_string()))?;
+            console.step(&format!("{}, batch {batch}", oracle.name()));
+            let expected = oracle.run(&model, &inputs).map_err(|d| d.file(self.model.display().to_string()))?;
             for &kernels in &isas {
                 console.step(&format!("{}, batch {batch}", kernels.name()));
                 let comparison = subject.compare(&expected, &inputs, kernels, tolerance);

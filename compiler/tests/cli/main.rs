@@ -9,4 +9,5 @@ mod inspect;
 mod logic;
 mod passes;
 mod run;
+mod tract;
 mod verify;
