@@ -41,6 +41,11 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         _ => return Err(Miss::NoMatch),
     };
     let (x, w) = (at.inputs[0].ok_or(Miss::NoMatch)?, at.inputs[1].ok_or(Miss::NoMatch)?);
+    if g.constant(x).is_some() && g.constant(w).is_none() {
+        return Err(Miss::blocked(
+            "its operands are exchanged: weights stand where activations should, as a faulty export has it",
+        ));
+    }
     let Some((t, scale, group)) = dequantized(g, w, &[DType::T2, DType::I8]) else {
         return Err(Miss::blocked("its weights are float"));
     };
