@@ -124,6 +124,7 @@ fn operators_of_bitc_come_back_as_what_they_were() {
     let all = [
         "BitConv",
         "BitLinear",
+        "BitLinearGrouped",
         "Encode",
         "EncodeChosen",
         "GroupSum",

@@ -26,7 +26,7 @@ pub(super) enum Carrier {
 }
 
 /// The zero point of activations that are carried as bytes.
-const ZERO_POINT: u8 = 128;
+pub(super) const ZERO_POINT: u8 = 128;
 
 fn zero_point(s: &mut Scope) -> String {
     s.tensor(&Tensor::scalar(ZERO_POINT))
@@ -57,6 +57,7 @@ pub(super) fn define(s: &mut Scope, name: &str, inputs: &[&str], carrier: Carrie
         ("QuantizeActQuotient", &[x]) => Some(quantize(s, x, Form::Quotient, carrier)),
         ("RoundAct", &[x]) => Some(quantize(s, x, Form::Integer, carrier)),
         ("BitLinear", &[q, q_scale, w, scale, bias]) => one(bit_linear(s, q, q_scale, w, scale, bias)),
+        ("BitLinearGrouped", &[q, q_scale, w, scale, bias]) => one(grouped(s, q, q_scale, w, scale, bias)),
         ("IntLinear", &[q, q_scale, w, scale, bias]) => one(int_linear(s, q, q_scale, w, scale, bias)),
         ("BitConv", &[q, q_scale, w, scale, bias]) => one(bit_conv(s, q, q_scale, w, scale, bias)),
         ("IntConv", &[q, q_scale, w, scale, bias]) => one(int_conv(s, q, q_scale, w, scale, bias)),
@@ -74,7 +75,9 @@ pub(super) fn define(s: &mut Scope, name: &str, inputs: &[&str], carrier: Carrie
 pub(super) fn signature(name: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match name {
         "QuantizeAct" | "QuantizeActReciprocal" | "QuantizeActQuotient" | "RoundAct" => (&["x"], &["q", "q_scale"]),
-        "BitLinear" | "IntLinear" | "BitConv" | "IntConv" => (&["q", "q_scale", "w", "scale", "bias"], &["y"]),
+        "BitLinear" | "BitLinearGrouped" | "IntLinear" | "BitConv" | "IntConv" => {
+            (&["q", "q_scale", "w", "scale", "bias"], &["y"])
+        }
         "TernaryWeight" => (&["w", "scale"], &["y"]),
         "Encode" => (&["x", "thresholds"], &["bits"]),
         "EncodeChosen" => (&["x", "thresholds", "features"], &["bits"]),
@@ -199,6 +202,25 @@ fn bit_linear(s: &mut Scope, q: &str, q_scale: &str, packed: &str, scale: &str, 
     let sums = s.op("MatMulInteger", &[q, &w, &zero], Vec::new());
     let sums = s.cast(&sums, DType::F32);
     scaled(s, &sums, q_scale, scale, bias)
+}
+
+/// `BitLinearGrouped`: a product by packed ternary weights of the shape `[groups, G, N]` whose scales `[groups, 1, N]` are
+/// for `G` inputs each; rows of activations hold `groups * G`.
+fn grouped(s: &mut Scope, q: &str, q_scale: &str, packed: &str, scale: &str, bias: &str) -> String {
+    let w = unpacked(s, packed);
+    let shape = s.param_ints("shape");
+    let (zero, two) = (s.ints(&[0]), s.ints(&[2]));
+    let parts = s.op("Slice", &[&shape, &zero, &two], Vec::new());
+    let parts = s.op("Concat", &[&zero, &parts], vec![attr_int("axis", 0)]);
+    let q = s.op("Reshape", &[q, &parts], Vec::new());
+    let q = s.op("Transpose", &[&q], vec![super::convert::attr_ints("perm", &[1, 0, 2])]);
+    let zero_point = zero_point(s);
+    let sums = s.op("MatMulInteger", &[&q, &w, &zero_point], Vec::new());
+    let sums = s.cast(&sums, DType::F32);
+    let y = s.op("Mul", &[&sums, q_scale], Vec::new());
+    let y = s.op("Mul", &[&y, scale], Vec::new());
+    let y = s.reduce("ReduceSum", &y, Some(&[0]), false);
+    s.op("Add", &[&y, bias], Vec::new())
 }
 
 /// `IntLinear`: a product by 8-bit weights `[K, N]`, also with zero point 128. Two unsigned operands keep sums of large

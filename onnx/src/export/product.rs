@@ -75,8 +75,10 @@ pub(super) struct Stored {
     pub(super) inputs: usize,
     /// Whether all weights are -1, 0 or 1.
     pub(super) ternary: bool,
-    /// One per output, or one in all.
+    /// One per output, or one in all; with groups one per output and group.
     pub(super) scale: Vec<f32>,
+    /// How many inputs share a scale; 0 for all of an output.
+    pub(super) group: usize,
     /// What constants are called after.
     pub(super) hint: String,
 }
@@ -86,9 +88,17 @@ impl Stored {
         if self.scale.len() == 1 { self.scale[0] } else { self.scale[output] }
     }
 
-    /// The scale of every output.
+    /// The scale of every output, where inputs share one.
     fn scales(&self) -> Vec<f32> {
         (0..self.outputs).map(|n| self.scale_of(n)).collect()
+    }
+
+    /// One scale per block of inputs and output, block by block.
+    fn block_scales(&self, block: usize) -> Tensor {
+        let blocks = self.inputs.div_ceil(block);
+        let scales =
+            if self.group > 0 { transposed(&self.scale, self.outputs, blocks) } else { self.scales().repeat(blocks) };
+        Tensor::new(&[blocks, self.outputs], &scales)
     }
 }
 
@@ -102,32 +112,34 @@ fn stored_weights(cx: &Cx<'_, '_>, i: usize) -> Option<Stored> {
     let (q, scale) = (node.inputs.first().copied()??, node.inputs.get(1).copied()??);
     let (tensor, scales) = (graph.constant(q)?, graph.constant(scale)?);
     let &[outputs, inputs] = tensor.dims() else { return None };
-    let per_row = matches!(scales.dims(), &[n, 1] if n == outputs) || scales.numel() == 1;
+    let group = if let Op::Dequantize(op) = &node.op { op.group } else { 0 };
+    let per_row = group > 0 || matches!(scales.dims(), &[n, 1] if n == outputs) || scales.numel() == 1;
     if tensor.dtype() != DType::T2 || !per_row || outputs * inputs == 0 {
         return None;
     }
     let (weights, scale) = (tensor.to_vec::<i8>()?, scales.to_vec::<f32>()?);
-    Some(Stored { weights, outputs, inputs, ternary: true, scale, hint: graph.value(q).name.clone() })
+    Some(Stored { weights, outputs, inputs, ternary: true, scale, group, hint: graph.value(q).name.clone() })
 }
 
 /// Weights that share a scale, counted along the inputs: what engines have kernels for.
 const BLOCK: usize = 128;
 
+/// The sizes of blocks that `MatMulNBits` takes.
+const MATMUL_BLOCKS: [usize; 5] = [16, 32, 64, 128, 256];
+
 /// The product of floats by stored weights, in the operators of the form.
 pub(super) fn stored_matmul(cx: &mut Cx<'_, '_>, x: &str, w: &Stored) -> Result<String, No> {
-    if cx.form() == Form::Ort && w.ternary {
+    if cx.form() == Form::Ort && w.ternary && (w.group == 0 || MATMUL_BLOCKS.contains(&w.group)) {
         return Ok(matmul_n_bits(cx, x, w));
     }
     let columns = transposed(&w.weights, w.outputs, w.inputs);
     let dims = [w.inputs, w.outputs];
-    let scales = w.scales();
-    let weights = if w.ternary && w.inputs >= BLOCK {
-        let blocks = w.inputs.div_ceil(BLOCK);
-        let scale = Tensor::new(&[blocks, w.outputs], &scales.repeat(blocks));
-        let axis = vec![attr_int("axis", 0), attr_int("block_size", BLOCK as i64)];
-        dequantized(cx, &columns, &dims, true, &scale, axis, &w.hint)
+    let weights = if w.group > 0 || (w.ternary && w.inputs >= BLOCK) {
+        let block = if w.group > 0 { w.group } else { BLOCK };
+        let axis = vec![attr_int("axis", 0), attr_int("block_size", block as i64)];
+        dequantized(cx, &columns, &dims, w.ternary, &w.block_scales(block), axis, &w.hint)
     } else {
-        let scale = Tensor::new(&[w.outputs], &scales);
+        let scale = Tensor::new(&[w.outputs], &w.scales());
         dequantized(cx, &columns, &dims, w.ternary, &scale, vec![attr_int("axis", 1)], &w.hint)
     };
     Ok(cx.op("MatMul", &[x, &weights], Vec::new()))
@@ -166,14 +178,18 @@ fn scale_hint(hint: &str) -> String {
 
 /// `com.microsoft::MatMulNBits`: rows of blocks of two-bit codes, zero point 1.
 fn matmul_n_bits(cx: &mut Cx<'_, '_>, x: &str, w: &Stored) -> String {
-    let block = w.inputs.next_power_of_two().clamp(16, BLOCK);
+    let block = if w.group > 0 { w.group } else { w.inputs.next_power_of_two().clamp(16, BLOCK) };
     let blocks = w.inputs.div_ceil(block);
     let mut bytes = Vec::new();
     for row in w.weights.chunks_exact(w.inputs) {
         let padding = std::iter::repeat_n(1u8, blocks * block - w.inputs);
         bytes.extend(packed(row.iter().map(|v| (v + 1).cast_unsigned()).chain(padding), 2));
     }
-    let scales: Vec<f32> = w.scales().iter().flat_map(|&s| std::iter::repeat_n(s, blocks)).collect();
+    let scales = if w.group > 0 {
+        w.scale.clone()
+    } else {
+        w.scales().iter().flat_map(|&s| std::iter::repeat_n(s, blocks)).collect()
+    };
     // The zero point 1 four times in a byte.
     let zeros = vec![0x55u8; w.outputs * blocks.div_ceil(4)];
     let weights = cx.s().constant(&w.hint, raw(data_type::UINT8, &[w.outputs, blocks, block / 4], Bytes::from(bytes)));

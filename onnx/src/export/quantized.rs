@@ -75,7 +75,7 @@ fn ternary_weight(cx: &mut Cx<'_, '_>, packed: &str, scale: &str, dims: &[usize]
 
 pub(super) fn dequantize(cx: &mut Cx<'_, '_>, op: &Dequantize) -> Names {
     if op.group > 0 {
-        return no("scales for groups of inputs");
+        return dequantize_groups(cx, op.group);
     }
     let ternary = cx.constant(0).filter(|t| t.dtype() == DType::T2);
     let (Some(q), Some(scale)) = (ternary, cx.constant(1)) else {
@@ -124,7 +124,7 @@ fn weights(cx: &Cx<'_, '_>) -> Result<Vec<i8>, No> {
 
 pub(super) fn bit_linear(cx: &mut Cx<'_, '_>, op: &BitLinear) -> Names {
     if op.group > 0 {
-        return no("scales for groups of inputs");
+        return grouped_linear(cx, op);
     }
     let (w, ty, hint) = (weights(cx)?, cx.ty(2)?, cx.hint(2));
     let Some([outputs, inputs]) = ty.shape.to_fixed().and_then(|d| <[usize; 2]>::try_from(d).ok()) else {
@@ -161,7 +161,7 @@ pub(super) fn bit_linear(cx: &mut Cx<'_, '_>, op: &BitLinear) -> Names {
         Form::Qdq | Form::Ort => {
             let scale = constant_scale(cx)?;
             let x = dequantized_activations(cx)?;
-            let stored = Stored { weights: w, outputs, inputs, ternary, scale, hint };
+            let stored = Stored { weights: w, outputs, inputs, ternary, scale, group: 0, hint };
             let y = stored_matmul(cx, &x, &stored)?;
             let bias = cx.opt(4)?;
             if bias.is_empty() { y } else { cx.op("Add", &[&y, &bias], Vec::new()) }
@@ -227,5 +227,77 @@ pub(super) fn bit_conv2d(cx: &mut Cx<'_, '_>, op: &BitConv2d) -> Names {
             cx.op("Conv", &[&x, &w, &bias], conv_attrs(&plain))
         }
     };
+    Ok(vec![activation(cx, op.act, y)])
+}
+
+/// Weights with a scale for each so many inputs: packed where the groups are whole, else floats.
+fn dequantize_groups(cx: &mut Cx<'_, '_>, group: usize) -> Names {
+    let (Some(q), Some(scale)) = (cx.constant(0), cx.constant(1)) else {
+        return no("scales for groups of inputs that are computed while running");
+    };
+    let (dims, hint) = (q.dims().to_vec(), cx.hint(0));
+    let packs = matches!(cx.form(), Form::Functions | Form::Inline) && q.dtype() == DType::T2;
+    if let Some((&last, outer)) = dims.split_last().filter(|(last, _)| packs && **last % group == 0) {
+        let packed = packed_weights(cx, &q.to_vec::<i8>().unwrap_or_default(), &hint);
+        let split = |tail: usize| [outer, &[last / group, tail]].concat();
+        let Some(scales) = scale.reshaped(&split(1)) else { return no("a scale of that shape") };
+        let name = cx.hint(1);
+        let scale = cx.s().tensor_as(&name, &scales);
+        let y = ternary_weight(cx, &packed, &scale, &split(group));
+        return Ok(vec![cx.reshape(&y, &bitc_ir::Shape(Vec::new()), &cx.result(0).shape)?]);
+    }
+    let value = cx.node.op.eval(vec![Some(q), Some(scale)], &bitc_ir::ops::EvalCx { bind: &|_| None });
+    match value.ok().and_then(|mut all| all.pop()) {
+        Some(value) => Ok(vec![cx.s().tensor_as(&hint, &value)]),
+        None => no("weights that cannot be dequantised"),
+    }
+}
+
+/// A layer with a scale for each so many inputs.
+fn grouped_linear(cx: &mut Cx<'_, '_>, op: &BitLinear) -> Names {
+    let (w, scale, ty, hint) = (weights(cx)?, constant_scale(cx)?, cx.ty(2)?, cx.hint(2));
+    let Some([outputs, inputs]) = ty.shape.to_fixed().and_then(|d| <[usize; 2]>::try_from(d).ok()) else {
+        return no("weights of symbolic dimensions");
+    };
+    let (rank, group, groups) = (cx.ty(0)?.shape.rank(), op.group, inputs.div_ceil(op.group));
+    let ternary = ty.dtype == DType::T2;
+    if matches!(cx.form(), Form::Functions | Form::Inline) && ternary && rank == 2 {
+        let (mut q, q_scale) = (cx.carried(0, Carrier::Bytes)?, cx.input(1)?);
+        let missing = groups * group - inputs;
+        if missing > 0 {
+            let pads = cx.s().ints(&[0, 0, 0, missing as i64]);
+            let zero = cx.s().tensor(&Tensor::scalar(bodies::ZERO_POINT));
+            q = cx.op("Pad", &[&q, &pads, &zero], Vec::new());
+        }
+        let mut columns = pack::transposed(&w, outputs, inputs);
+        columns.resize(groups * group * outputs, 0);
+        let packed = packed_weights(cx, &columns, &hint);
+        let scales = Tensor::new(&[groups, 1, outputs], &pack::transposed(&scale, outputs, groups));
+        let (scale, bias) = (cx.s().tensor_as("scales", &scales), bias_or_nothing(cx)?);
+        let shape = attr_ints("shape", &[groups as i64, group as i64, outputs as i64]);
+        let y = cx.call("BitLinearGrouped", &[&q, &q_scale, &packed, &scale, &bias], vec![shape]).swap_remove(0);
+        return Ok(vec![activation(cx, op.act, y)]);
+    }
+    // Elsewhere the activations are floats again, and the product sums what is scaled already.
+    let (q, q_scale) = (cx.carried(0, cx.form().carrier())?, cx.input(1)?);
+    let q = match cx.form().carrier() {
+        Carrier::Floats => q,
+        Carrier::Bytes => {
+            let q = bodies::bytes_to_i8(cx.s(), &q);
+            cx.s().cast(&q, DType::F32)
+        }
+    };
+    let x = cx.op("Mul", &[&q, &q_scale], Vec::new());
+    let y = if matches!(cx.form(), Form::Qdq | Form::Ort) {
+        stored_matmul(cx, &x, &Stored { weights: w, outputs, inputs, ternary, scale, group, hint })?
+    } else {
+        let scaled = |(i, &v): (usize, &i8)| f32::from(v) * scale[i / inputs * groups + i % inputs / group];
+        let floats: Vec<f32> = w.iter().enumerate().map(scaled).collect();
+        let columns = pack::transposed(&floats, outputs, inputs);
+        let w = cx.s().tensor_as(&hint, &Tensor::new(&[inputs, outputs], &columns));
+        cx.op("MatMul", &[&x, &w], Vec::new())
+    };
+    let bias = cx.opt(4)?;
+    let y = if bias.is_empty() { y } else { cx.op("Add", &[&y, &bias], Vec::new()) };
     Ok(vec![activation(cx, op.act, y)])
 }

@@ -25,6 +25,7 @@ pub(super) const TABLE: &[Entry] = &[
     own("QuantizeActQuotient", With(|cx| quantize(cx, Form::Quotient))),
     own("RoundAct", With(|cx| quantize(cx, Form::Integer))),
     own("BitLinear", With(|cx| linear(cx, true))),
+    own("BitLinearGrouped", With(grouped_linear)),
     own("IntLinear", With(|cx| linear(cx, false))),
     own("BitConv", With(|cx| conv(cx, true))),
     own("IntConv", With(|cx| conv(cx, false))),
@@ -175,6 +176,37 @@ fn linear(cx: &mut NodeCx<'_, '_>, is_ternary: bool) -> Outputs {
     let w = if is_ternary { ternary(cx, 2, true)? } else { bytes(cx, 2, true)? };
     let inputs = [Some(q), cx.opt(1), Some(w), cx.opt(3), bias(cx)?];
     Ok(vec![cx.add_opt(BitLinear { act: Activation::None, group: 0 }, &inputs)?])
+}
+
+fn grouped_linear(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(5, 5)?;
+    let q = cx.input(0)?;
+    let q = integers(cx, q)?;
+    let (dims, numel) = shape(cx)?;
+    let &[groups, group, outputs] = &dims[..] else {
+        return Err(invalid("shape", "three sizes", format!("{dims:?}")));
+    };
+    let packed = cx.build.known_tensor(cx.input(2)?, "w")?.clone();
+    let scales = cx.build.known_tensor(cx.input(3)?, "scale")?.clone();
+    let values = scales.to_vec::<f32>().filter(|v| v.len() == groups.saturating_mul(outputs));
+    let Some(values) = values.filter(|_| packed.dtype() == DType::U8 && packed.numel() == numel.div_ceil(4)) else {
+        return Err(Cause::Type(format!(
+            "weights and scales of {dims:?} expected, found {} and {}",
+            packed.ty(),
+            scales.ty()
+        )));
+    };
+    cx.build.budget.charge(2 * numel as u64, || "unpacked weights".into())?;
+    let weights = unpack_trits(packed.bytes(), numel);
+    let weights = weights.ok_or_else(|| Cause::Type("packed weights hold a code that is none".into()))?;
+    let inputs = groups.checked_mul(group).filter(|_| outputs > 0 && group > 0);
+    let inputs = inputs.ok_or_else(|| invalid("shape", "three sizes that are not zero", format!("{dims:?}")))?;
+    let rows = transposed(&weights, inputs, outputs);
+    let w = renamed(cx, 2, DType::T2, &[outputs, inputs], rows.into_iter().map(i8::cast_unsigned).collect())?;
+    let scale = transposed(&values, groups, outputs).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let scale = renamed(cx, 3, DType::F32, &[outputs, groups], scale)?;
+    let inputs = [Some(q), cx.opt(1), Some(w), Some(scale), bias(cx)?];
+    Ok(vec![cx.add_opt(BitLinear { act: Activation::None, group }, &inputs)?])
 }
 
 fn conv(cx: &mut NodeCx<'_, '_>, is_ternary: bool) -> Outputs {
