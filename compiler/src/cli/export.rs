@@ -93,6 +93,10 @@ impl Export {
         console.step("reading");
         let file = Source::read(&self.model.find(&self.file)?)?;
         if is_artifact(file.bytes.bytes()) {
+            if !self.model.dims().is_empty() {
+                let bound = Diagnostic::usage("the dimensions of an artifact are settled; `--dim` is for models");
+                return Err(bound.file(name).hint("compile the model with `--dim`, then export").into());
+            }
             let graph = artifact::read_graph(file.bytes.bytes()).map_err(|f| f.file(&name))?;
             let Some(graph) = graph else {
                 let stripped = Diagnostic::wrong_input("the artifact does not carry its graph").file(name);

@@ -111,5 +111,6 @@ fn wrong_wishes_are_refused_by_name() {
     assert!(!bench.path("m.onnx").exists());
     bench.ok("export bits.bir -o m.onnx");
     bench.ok("compile mlp.yaml --strip -o bare.bit");
+    bench.fails("export bare.bit -o m2.onnx --dim N=2", 2, &["`--dim` is for models"]);
     bench.fails("export bare.bit -o m2.onnx", 1, &["does not carry its graph", "--strip"]);
 }
