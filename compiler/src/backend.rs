@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod dot;
 pub mod json;
+pub mod logic;
 pub mod onnx;
 pub mod text;
 
@@ -43,7 +44,8 @@ pub trait Exporter: Sync {
 }
 
 /// Every exporter; the first one is the default.
-pub const EXPORTERS: &[&dyn Exporter] = &[&artifact::Artifact, &text::Text, &onnx::Onnx, &dot::Dot, &json::Json];
+pub const EXPORTERS: &[&dyn Exporter] =
+    &[&artifact::Artifact, &text::Text, &onnx::Onnx, &dot::Dot, &json::Json, &logic::C, &logic::Verilog, &logic::Blif];
 
 /// The exporter of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Exporter> {

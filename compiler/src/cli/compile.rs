@@ -28,6 +28,7 @@ use crate::runnable::Runnable;
   bitc compile model.bir -o model.dot            the optimized graph for graphviz
   bitc compile model.yaml -o m.bit --explain     what became of each layer, and why not
   bitc compile model.yaml -o m.bit --verify=each compare values after every pass
+  bitc compile network.yaml -o network.v         a logic network as Verilog; .c and .blif likewise
   bitc compile model.yaml --stop-after simplify --emit bir -o -")]
 pub(super) struct Compile {
     /// The model: .yaml, .bir or .onnx, told apart by content.
@@ -170,7 +171,7 @@ impl Compile {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         let format = self.format()?;
         let target = self.target()?;
-        let mut pipeline = self.pipeline.pipeline()?;
+        let mut pipeline = self.pipeline.pipeline(&self.model_args)?;
         self.rewrite.add_to(&mut pipeline)?;
         let mut imported = self.model_args.import(&self.model, console)?;
         compile::name_origins(&mut imported.graph);
