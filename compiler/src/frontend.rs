@@ -108,6 +108,12 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported, Failure> {
 pub fn import_source(source: &Source, options: &Options) -> Result<Imported, Failure> {
     let file = source.name();
     let importer = importer_for(source).map_err(|d| d.file(file.as_str()))?;
+    if let Some(key) = options.overrides.keys().next()
+        && !yaml::has_settings(source)
+    {
+        let wrong = Diagnostic::usage(format!("this model has no setting {}", quoted(key)));
+        return Err(wrong.hint("it is one of DiffLUT models").file(file).into());
+    }
     let imported = (importer.import)(source, options).map_err(|f| f.file(&file))?;
     let faults = match bitc_ir::verify::verify(&imported.graph, Facts::NONE) {
         Ok(()) => Vec::new(),

@@ -53,6 +53,10 @@ impl Runnable {
     pub fn read(path: &Path, options: &frontend::Options) -> Result<(Self, Vec<Diagnostic>), Failure> {
         let source = Source::read(path)?;
         if is_artifact(source.bytes.bytes()) {
+            if let Some(key) = options.overrides.keys().next() {
+                let late = Diagnostic::usage(format!("an artifact has no setting {}", quoted(key)));
+                return Err(late.hint("give it when the model is compiled").file(source.name()).into());
+            }
             let program = load(source.bytes.bytes()).map_err(|d| d.file(source.name()))?;
             return Ok((Runnable::Program(Box::new(program)), Vec::new()));
         }

@@ -155,8 +155,11 @@ pub(super) fn artifact(
         return Ok((source.bytes.bytes().to_vec(), false));
     }
     console.step("compiling");
-    let options =
-        compile::Options { import: model.options(), pipeline: pipeline.pipeline()?, ..compile::Options::default() };
+    let options = compile::Options {
+        import: model.options(),
+        pipeline: pipeline.pipeline(model)?,
+        ..compile::Options::default()
+    };
     let compiled = compile::compile(&source, &options)?;
     compiled.warnings.iter().for_each(|w| console.warn(w));
     Ok((compiled.artifact, true))

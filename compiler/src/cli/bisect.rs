@@ -61,7 +61,7 @@ impl Bisect {
             true => self.inputs.read(&Runnable::Graph(Box::new(source.clone())))?,
             false => compile::sample(&source, self.inputs.seed())?,
         };
-        let pipeline = self.pipeline.pipeline()?;
+        let pipeline = self.pipeline.pipeline(&self.model_args)?;
         console.step("comparing after each pass");
         let search = Search::new(&source, &pipeline, &inputs, self.tolerance).map_err(|d| d.file(file.as_str()))?;
         let found = match search.run().map_err(|f| f.file(&file))? {

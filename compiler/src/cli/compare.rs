@@ -68,6 +68,7 @@ struct Side {
 
 impl Compare {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
+        self.model.settings_of_the_model()?;
         if !(0.0..=3600.0).contains(&self.seconds) {
             return Err(Diagnostic::usage("`--seconds` is out of range")
                 .expected("0 to 3600")

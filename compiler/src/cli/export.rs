@@ -117,7 +117,7 @@ impl Export {
             let quiet = observe::Options::default();
             let mut nowhere = std::io::sink();
             let mut watch = Watch::new(&quiet, &mut nowhere, &|_| {});
-            let pipeline = export::pipeline(self.pipeline.pipeline()?);
+            let pipeline = export::pipeline(self.pipeline.pipeline(&self.model)?);
             let options = bitc_passes::Options::default();
             compile::run_passes(&mut graph, &pipeline, options, &mut watch).map_err(|f| f.file(&name))?;
             watch.finish()?;

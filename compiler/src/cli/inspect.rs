@@ -108,7 +108,7 @@ impl Inspect {
         } else {
             let options = compile::Options {
                 import: self.model.options(),
-                pipeline: self.pipeline.pipeline()?,
+                pipeline: self.pipeline.pipeline(&self.model)?,
                 ..compile::Options::default()
             };
             console.step("compiling");

@@ -8,6 +8,7 @@ use clap::Args;
 use super::console::Console;
 use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
+use crate::frontend::yaml::is_model_setting;
 use crate::frontend::{self, Imported, Source};
 use crate::pipeline::Pipeline;
 
@@ -23,6 +24,13 @@ pub(super) struct ModelArgs {
     /// Where models live that are given by name; default: the variable BITC_MODELS.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
+    /// Sets a pass parameter: PASS.NAME=VALUE, or NAME=VALUE for every pass that has it; or a setting of a DiffLUT model,
+    /// such as output_tau=2.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Take real-valued nodes of a logic network for the bits they come nearest to.
+    #[arg(long)]
+    discretize: bool,
     /// Bytes that may be made beyond what the input files hold, such as 2G.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
@@ -34,8 +42,25 @@ impl ModelArgs {
         frontend::Options {
             weights: self.weights.clone(),
             dims: self.dims(),
+            overrides: self.settings.iter().filter(|(key, _)| is_model_setting(key)).cloned().collect(),
+            discretize: self.discretize,
             max_memory: self.max_memory.unwrap_or(defaults.max_memory),
             ..defaults
+        }
+    }
+
+    /// Sets the parameters of passes.
+    pub(super) fn set_parameters(&self, pipeline: &mut Pipeline) -> Result<(), Diagnostic> {
+        let mut parameters = self.settings.iter().filter(|(key, _)| !is_model_setting(key));
+        parameters.try_for_each(|(key, value)| pipeline.set(key, value))
+    }
+
+    /// For commands that run no passes: every setting must be one of the model.
+    pub(super) fn settings_of_the_model(&self) -> Result<(), Diagnostic> {
+        match self.settings.iter().find(|(key, _)| !is_model_setting(key)) {
+            Some((key, _)) => Err(Diagnostic::usage(format!("no model has a setting {}", quoted(key)))
+                .hint("parameters of passes are for commands that run them")),
+            None => Ok(()),
         }
     }
 
@@ -78,23 +103,19 @@ pub(super) struct PipelineArgs {
     /// The passes: a built-in pipeline (`bitc list pipelines`) or a .yaml file.
     #[arg(long, value_name = "NAME|FILE.yaml", default_value = "default")]
     pipeline: String,
-    /// Sets a pass parameter: PASS.NAME=VALUE, or NAME=VALUE for every pass that has it.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
     /// Take ternary weights as such even where nothing quantises their activations.
     #[arg(long)]
     weight_only: bool,
 }
 
 impl PipelineArgs {
-    pub(super) fn pipeline(&self) -> Result<Pipeline, Failure> {
+    /// The passes, with the parameters that the user set.
+    pub(super) fn pipeline(&self, model: &ModelArgs) -> Result<Pipeline, Failure> {
         let mut pipeline = Pipeline::load(&self.pipeline)?;
         if self.weight_only {
             pipeline.set("weight_only", "true")?;
         }
-        for (key, value) in &self.settings {
-            pipeline.set(key, value)?;
-        }
+        model.set_parameters(&mut pipeline)?;
         Ok(pipeline)
     }
 }

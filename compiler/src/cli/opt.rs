@@ -26,9 +26,6 @@ pub(super) struct Opt {
     /// Passes in order, separated by commas.
     #[arg(long, value_name = "A,B,C", required = true)]
     passes: String,
-    /// Sets a pass parameter: PASS.NAME=VALUE, or NAME=VALUE for every pass that has it.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = super::model::setting)]
-    settings: Vec<(String, String)>,
     /// Where the graph goes; default: standard output.
     #[arg(long, short, value_name = "FILE.bir", default_value = "-")]
     output: PathBuf,
@@ -46,9 +43,7 @@ pub(super) struct Opt {
 impl Opt {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         let mut pipeline = Pipeline::of_passes(&self.passes)?;
-        for (key, value) in &self.settings {
-            pipeline.set(key, value)?;
-        }
+        self.model.set_parameters(&mut pipeline)?;
         let mut graph = self.model.import(&self.file, console)?.graph;
         let seen = self.watch.run(&mut graph, &pipeline, &self.inputs, Vec::new(), console);
         let seen = seen.map_err(|f| f.file(&self.file.display().to_string()))?;

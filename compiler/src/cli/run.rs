@@ -48,6 +48,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
+        self.model.settings_of_the_model()?;
         let kernels = kernels_on(self.isa.as_deref(), self.threads)?;
         console.step("reading");
         // With arrays the sizes come from them, without they come from `--dim`.

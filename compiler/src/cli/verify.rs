@@ -122,6 +122,7 @@ struct Run {
 
 impl Verify {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
+        self.model_args.settings_of_the_model()?;
         console.step("reading");
         let path = self.model_args.find(&self.model)?;
         let oracle = Oracle::new(self.reference, &path)?;

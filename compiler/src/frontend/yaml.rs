@@ -57,6 +57,16 @@ fn recognises(bytes: &[u8]) -> bool {
     text.lines().any(|line| line.starts_with("model:") || line.starts_with("model_type:"))
 }
 
+/// Whether `--set` of that name is about a DiffLUT model: every other one is a parameter of a pass.
+pub fn is_model_setting(key: &str) -> bool {
+    difflut::is_setting(key)
+}
+
+/// Whether the file is a DiffLUT model, the only kind with settings.
+pub(super) fn has_settings(source: &Source) -> bool {
+    document::parse(source.bytes.bytes()).is_ok_and(|node| difflut::recognises(&node))
+}
+
 fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
     let node = document::parse(source.bytes.bytes())?;
     if difflut::recognises(&node) {

@@ -185,3 +185,78 @@ fn an_encoder_compares_only_what_the_network_reads() {
     // What the artifact carries is a model again.
     bench.ok("verify net.yaml net.bit --input x.npy");
 }
+
+/// A DiffLUT model of difflogic nodes: two layers whose nodes choose two of their three bits.
+fn difflogic(bench: &Bench) {
+    let yaml = "model_type: feedforward\nnode_type: difflogic\nencoder_config: {name: thermometer, num_bits: 2}\n\
+                node_input_dim: 3\nlayer_widths: [3, 2]\nnum_classes: 2\ninput_size: 2\nruntime: {output_tau: 2.0}\n";
+    bench.write("gates.yaml", yaml.as_bytes());
+    let mut tensors = vec![("encoder.thresholds".to_owned(), Tensor::new(&[2, 2], &[0.25f32, 0.75, 0.25, 0.75]))];
+    let truth: Vec<f32> = (0..64).map(|i| (i / 4 >> (i % 4) & 1) as f32).collect();
+    for (layer, nodes, mapping) in
+        [(0, 3, [[0i16, 1, 2], [1, 2, 3], [3, 0, 2]]), (1, 2, [[0, 1, 2], [2, 1, 0], [0; 3]])]
+    {
+        let reads: Vec<i16> = mapping[..nodes].iter().flatten().copied().collect();
+        tensors.push((format!("layers.{layer}._mapping_indices"), Tensor::new(&[nodes, 3], &reads)));
+        for node in 0..nodes {
+            let at = |name: &str| format!("layers.{layer}.nodes.{node}.{name}");
+            let mut weights = [0f32; 16];
+            weights[[8, 6, 14, 9, 1][3 * layer + node]] = 3.0;
+            tensors.push((at("weights"), Tensor::new(&[1, 16], &weights)));
+            let indices = [[0i64, 1], [2, 0], [1, 2]][(layer + node) % 3];
+            tensors.push((at("indices"), Tensor::new(&[1, 2], &indices)));
+            tensors.push((at("truth_tables"), Tensor::new(&[16, 4], &truth)));
+        }
+    }
+    bench.write("gates.safetensors", &safetensors(&tensors));
+}
+
+#[test]
+fn real_valued_nodes_are_discretized_when_asked() {
+    let bench = Bench::new();
+    difflogic(&bench);
+    // The weights beside the model are its own.
+    bench.fails("compile gates.yaml -o gates.bit", 3, &["difflogic", "--discretize"]);
+    bench.ok("compile gates.yaml --discretize -o gates.bit");
+    let x = [0.0f32, 0.0, 0.5, 0.0, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0];
+    bench.array("x.npy", &Tensor::new(&[5, 2], &x));
+    bench.ok("run gates.bit --input x.npy --output y.npy");
+    bench.ok("run gates.yaml --discretize --input x.npy --output z.npy");
+    let found = bench.read("y.npy").to_vec::<f32>().unwrap();
+    assert_eq!(found, bench.read("z.npy").to_vec::<f32>().unwrap());
+    // Bit 2a + b of gate f is its answer: 8 is and, 6 exclusive-or, 14 or, 9 equality, 1 nor.
+    let expected = x.chunks(2).flat_map(|row| {
+        let bits: Vec<usize> = [0, 1].iter().flat_map(|&f| [0.25, 0.75].map(|t| usize::from(row[f] > t))).collect();
+        let gate = |f: usize, a: usize, b: usize| f >> (2 * a + b) & 1;
+        let h = [gate(8, bits[0], bits[1]), gate(6, bits[3], bits[1]), gate(14, bits[0], bits[2])];
+        [gate(9, h[2], h[0]), gate(1, h[1], h[0])].map(|v| v as f32 / 2.0)
+    });
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn settings_belong_to_the_model_or_to_a_pass() {
+    let bench = Bench::new();
+    difflogic(&bench);
+    bench.array("x.npy", &Tensor::new(&[1, 2], &[1.0f32, 1.0]));
+    let done = bench.ok("compile gates.yaml --discretize --set output_tau=0.5 --set temperature=2 -o gates.bit");
+    assert!(done.stderr.contains("`temperature` does not change inference"), "{done:?}");
+    bench.ok("run gates.bit --input x.npy --output y.npy");
+    bench.ok("run gates.yaml --discretize --set output_tau=0.5 --input x.npy --output z.npy");
+    assert_eq!(bench.read("y.npy").bytes(), bench.read("z.npy").bytes());
+    bench.ok("verify gates.yaml gates.bit --discretize --set output_tau=0.5");
+    bench.fails("compile gates.yaml --discretize --set output_tau=x -o g.bit", 2, &["output_tau=x"]);
+    bench.fails("compile mlp.yaml --set output_tau=2 -o g.bit", 2, &["no setting `output_tau`"]);
+    bench.fails("run gates.bit --set output_tau=2", 2, &["an artifact has no setting"]);
+    bench.fails("run gates.yaml --set check_samples=2", 2, &["no model has a setting `check_samples`"]);
+    bench.ok("compile gates.yaml --discretize --set check_samples=100 -o g.bit");
+    // By name, with the weights of that name.
+    std::fs::create_dir(bench.path("zoo")).unwrap();
+    for file in ["gates.yaml", "gates.safetensors"] {
+        std::fs::rename(bench.path(file), bench.path("zoo").join(file)).unwrap();
+    }
+    assert!(bench.ok("list models --models zoo").stdout.contains("gates"));
+    assert!(bench.ok("inspect gates --models zoo --discretize").stdout.contains("logic_net"));
+    bench.ok("compile gates --models zoo --discretize -o named.bit");
+    bench.fails("compile gatez --models zoo", 1, &["did you mean `gates`?"]);
+}

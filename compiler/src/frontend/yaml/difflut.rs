@@ -47,6 +47,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("use_cuda", "the result does not depend on the device"),
 ];
 
+/// Whether inference reads a setting of that name, or is known not to.
+pub(super) fn is_setting(key: &str) -> bool {
+    RUNTIME.contains(&key) || WITHOUT_EFFECT.iter().any(|(k, _)| *k == key)
+}
+
 /// Whether a document is a ModelConfig.
 pub(super) fn recognises(node: &Node) -> bool {
     matches!(&node.value, Value::Map(entries) if entries.iter().any(|e| e.key == "model_type"))
@@ -58,11 +63,17 @@ pub(super) fn import(node: &Node, source: &Source, options: &Options) -> Result<
     let mut warnings = Vec::new();
     let config = read(node, options, &faults, &mut warnings);
     Failure::check(faults.into_inner())?;
-    let Some(path) = &options.weights else {
-        let d = Diagnostic::wrong_input("this configuration needs trained weights");
-        return Err(d.hint("give `--weights FILE` with the state dict, its encoder included").into());
+    // A model that is given by name has its weights beside it, under the same name.
+    let beside = || {
+        let files = ["safetensors", "pt", "pth"].map(|extension| source.path.with_extension(extension));
+        files.into_iter().find(|path| path.is_file())
     };
-    let dict = weights::read(path)?;
+    let Some(path) = options.weights.clone().or_else(beside) else {
+        let d = Diagnostic::wrong_input("this configuration needs trained weights");
+        let hint = "give `--weights FILE` with the state dict, its encoder included, or keep it beside the configuration under its name";
+        return Err(d.hint(hint).into());
+    };
+    let dict = weights::read(&path)?;
     let stem = source.path.file_stem().and_then(|s| s.to_str()).unwrap_or("difflut");
     let file = path.display().to_string();
     let graph = build(stem, &config, &dict, options, &mut warnings).map_err(|d| d.file(file.as_str()))?;
@@ -216,10 +227,11 @@ fn build(
     let mut ties = 0;
     for layer in 0..config.widths {
         let last = layer + 1 == config.widths;
-        let tables = nodes::tables(&by_node, layer, config.node, &config.settings, last, options.discretize);
+        let connections = if layer == 0 { first.clone() } else { mapping(dict, layer, config.learnable, warnings)? };
+        let fan_in = connections.dims().get(1).copied().unwrap_or(0);
+        let tables = nodes::tables(&by_node, layer, fan_in, config.node, &config.settings, last, options.discretize);
         let Tables { tensor, ties: found } = tables.map_err(|d| d.node(format!("layers.{layer}")))?;
         ties += found;
-        let connections = if layer == 0 { first.clone() } else { mapping(dict, layer, config.learnable, warnings)? };
         bits = add_layer(&mut graph, bits, layer, connections, tensor)?;
     }
     if ties > 0 {

@@ -86,6 +86,7 @@ pub(super) fn index(dict: &StateDict) -> ByNode<'_> {
 pub(super) fn tables(
     by_node: &ByNode<'_>,
     layer: usize,
+    fan_in: usize,
     kind: NodeKind,
     settings: &Settings,
     last: bool,
@@ -109,7 +110,7 @@ pub(super) fn tables(
     }
     let (mut bits, mut reals, mut ties, mut size) = (Vec::new(), Vec::new(), 0, 0);
     for (i, ((_, node), params)) in nodes.into_iter().enumerate() {
-        let parameters = Parameters { params, node: *node };
+        let parameters = Parameters { params, node: *node, fan_in };
         let (answers, threshold) = answers(kind, &parameters, settings, discretize)?;
         if i > 0 && answers.len() != size {
             return Err(Diagnostic::wrong_input(format!(
@@ -169,6 +170,8 @@ impl Threshold {
 struct Parameters<'a> {
     params: &'a BTreeMap<&'a str, &'a Tensor>,
     node: usize,
+    /// The bits that a node of the layer reads.
+    fan_in: usize,
 }
 
 impl Parameters<'_> {
@@ -356,7 +359,10 @@ fn gate(p: &Parameters<'_>, discretize: bool) -> Result<Vec<f64>, Diagnostic> {
     if weights.len() != 16 || tables.len() != 64 || indices.len() != 2 {
         return Err(p.wrong("weights", "16 gates of one output"));
     }
-    let inputs = indices.iter().fold(0usize, |n, &i| n.max(i as usize + 1)).max(2);
+    // A node reads as many bits as all of its layer, two of which its gate takes.
+    if indices.iter().any(|&i| !(0.0..p.fan_in as f64).contains(&i)) {
+        return Err(p.wrong("indices", "two of the inputs of a node"));
+    }
     let max = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let first_max = weights.iter().position(|&w| w == max).unwrap_or(0);
     let exp: Vec<f64> = weights.iter().map(|w| (w - max).exp()).collect();
@@ -366,5 +372,5 @@ fn gate(p: &Parameters<'_>, discretize: bool) -> Result<Vec<f64>, Diagnostic> {
         let entry = |f: usize| tables[4 * f + 2 * a + b];
         if discretize { entry(first_max) } else { (0..16).map(|f| exp[f] / total * entry(f)).sum() }
     };
-    Ok(addresses(inputs)?.map(value).collect())
+    Ok(addresses(p.fan_in)?.map(value).collect())
 }
