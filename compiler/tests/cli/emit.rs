@@ -44,7 +44,7 @@ impl Blif {
     fn run(&self, x: &[u8]) -> Vec<u8> {
         let mut values: HashMap<&str, bool> = HashMap::new();
         let names: Vec<String> = (0..x.len()).map(|i| format!("x{i}")).collect();
-        names.iter().zip(x).for_each(|(name, &v)| drop(values.insert(name, v != 0)));
+        values.extend(names.iter().map(String::as_str).zip(x.iter().map(|&v| v != 0)));
         for (inputs, output, rows) in &self.tables {
             let now: String = inputs.iter().map(|i| if values[i.as_str()] { '1' } else { '0' }).collect();
             values.insert(output, rows.contains(&now));
@@ -67,7 +67,7 @@ impl Verilog {
 
     fn run(&self, x: &[u8], n_outputs: usize) -> Vec<u8> {
         let mut values: HashMap<String, bool> = HashMap::from([("1'b0".into(), false), ("1'b1".into(), true)]);
-        x.iter().enumerate().for_each(|(i, &v)| drop(values.insert(format!("x[{i}]"), v != 0)));
+        values.extend(x.iter().enumerate().map(|(i, &v)| (format!("x[{i}]"), v != 0)));
         for (to, value) in &self.0 {
             let mut rest = value.as_str();
             let result = expression(&mut rest, &values);

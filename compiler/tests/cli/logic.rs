@@ -192,7 +192,7 @@ fn difflogic(bench: &Bench) {
                 node_input_dim: 3\nlayer_widths: [3, 2]\nnum_classes: 2\ninput_size: 2\nruntime: {output_tau: 2.0}\n";
     bench.write("gates.yaml", yaml.as_bytes());
     let mut tensors = vec![("encoder.thresholds".to_owned(), Tensor::new(&[2, 2], &[0.25f32, 0.75, 0.25, 0.75]))];
-    let truth: Vec<f32> = (0..64).map(|i| (i / 4 >> (i % 4) & 1) as f32).collect();
+    let truth: Vec<f32> = (0..64).map(|i| ((i / 4) >> (i % 4) & 1) as f32).collect();
     for (layer, nodes, mapping) in
         [(0, 3, [[0i16, 1, 2], [1, 2, 3], [3, 0, 2]]), (1, 2, [[0, 1, 2], [2, 1, 0], [0; 3]])]
     {
