@@ -1,6 +1,6 @@
 //! Checks a graph and the facts claimed about it, and reports all faults at once.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
@@ -157,7 +157,7 @@ impl Checker<'_> {
     }
 
     fn values(&mut self) {
-        let mut names = BTreeMap::new();
+        let mut names = HashMap::with_capacity(self.graph.values().len());
         for (id, value) in self.graph.values() {
             if !value.name.is_empty()
                 && let Some(other) = names.insert(value.name.as_str(), id)

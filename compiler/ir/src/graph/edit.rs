@@ -1,6 +1,6 @@
 //! Changing a graph: replacing uses, rolling back, dropping what is dead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Graph, Node, NodeId, Origin, Output, Value, ValueDef, ValueId};
 
@@ -71,17 +71,16 @@ impl Graph {
     pub fn compact(&mut self) {
         let order = self.live_order().expect("a graph under construction has no cycle");
         let mut new_node = vec![None; self.nodes.len()];
-        let mut live_values: BTreeSet<ValueId> = self.inputs.iter().copied().collect();
-        live_values.extend(self.outputs.iter().map(|o| o.value));
+        let mut live = vec![false; self.values.len()];
+        self.inputs.iter().chain(self.outputs.iter().map(|o| &o.value)).for_each(|v| live[v.index()] = true);
         for (new, &old) in order.iter().enumerate() {
             new_node[old.index()] = Some(NodeId::new(new));
             let node = self.node(old);
-            live_values.extend(node.outputs.iter().copied());
-            live_values.extend(node.inputs.iter().flatten().copied());
+            node.outputs.iter().chain(node.inputs.iter().flatten()).for_each(|v| live[v.index()] = true);
         }
 
         // Inputs and constants keep their order; node outputs follow the new order of nodes.
-        let free = live_values.iter().copied().filter(|&v| self.producer_id(v).is_none());
+        let free = (0..live.len()).filter(|&i| live[i]).map(ValueId::new).filter(|&v| self.producer_id(v).is_none());
         let defined = order.iter().flat_map(|&n| self.node(n).outputs.iter().copied());
         let values: Vec<ValueId> = free.chain(defined).collect();
         let mut new_value = vec![None; self.values.len()];
@@ -165,6 +164,10 @@ impl Graph {
     }
 
     fn make_names_unique(&mut self) {
+        let mut found = HashSet::with_capacity(self.values.len());
+        if self.values.iter().map(|v| v.name.as_str()).filter(|n| !n.is_empty()).all(|n| found.insert(n)) {
+            return;
+        }
         let mut taken: BTreeSet<String> = self.values.iter().map(|v| v.name.clone()).collect();
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         for value in self.values.iter_mut().filter(|v| !v.name.is_empty()) {
