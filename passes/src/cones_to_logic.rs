@@ -92,6 +92,23 @@ impl Pass for ConesToLogic {
     }
 }
 
+/// Whether something is gathered that depends on bits: without that a graph is not worth a trace.
+fn gathers_bits(graph: &Graph) -> Option<bool> {
+    let mut depends: Vec<bool> = graph.values().map(|(_, v)| v.ty.dtype == DType::Bool).collect();
+    for id in graph.live_order()? {
+        let node = graph.node(id);
+        let reads = |v: &Option<ValueId>| v.is_some_and(|v| depends[v.index()]);
+        let gathers = matches!(node.op, Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_));
+        if gathers && node.inputs.first().is_some_and(reads) {
+            return Some(true);
+        }
+        if node.inputs.iter().any(reads) {
+            node.outputs.iter().for_each(|v| depends[v.index()] = true);
+        }
+    }
+    Some(false)
+}
+
 /// What the trace of a graph found.
 struct Found {
     bits: Bits,
@@ -109,6 +126,9 @@ struct Found {
 impl Found {
     /// Traces a graph; `None` where no network is in it.
     fn in_graph(graph: &Graph) -> Option<Self> {
+        if !gathers_bits(graph)? {
+            return None;
+        }
         let batch = graph.ty(*graph.inputs().first()?).shape.0.first()?.clone();
         let samples = match batch.as_const() {
             Some(n) if (1..=MAX_SAMPLES).contains(&n) => n,
