@@ -139,11 +139,19 @@ fn quantized() -> Vec<u8> {
         bias: None,
         activation: Activation::None,
     });
+    s.finish(grouped)
+}
+
+/// A float product with weights of few bits.
+fn float_by_trits() -> Vec<u8> {
+    let mut s = Sample::new();
+    let x = s.f32(&[0, 5]);
+    s.input("x", x, DType::F32);
     let (w, scales) = (s.trits(Layout::Trit2, 3, 5), s.floats(&[3, 1]));
     let last = s.f32(&[0, 3]);
     s.w.push(DequantLinear {
         y: last,
-        x: grouped.into(),
+        x: x.into(),
         w: w.into(),
         scale: scales.into(),
         group: 5,
@@ -328,7 +336,7 @@ fn positions() -> Vec<u8> {
 fn samples() -> Vec<Vec<u8>> {
     let mut samples = vec![quantized(), logic()];
     if cfg!(not(feature = "minimal")) {
-        samples.extend([floats(), moves(), positions()]);
+        samples.extend([float_by_trits(), floats(), moves(), positions()]);
     }
     samples
 }
