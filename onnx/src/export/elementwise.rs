@@ -37,16 +37,7 @@ pub(super) fn unary(cx: &mut Cx<'_, '_>, kind: UnaryKind) -> Names {
 
 /// The result of an operation that stands behind a layer.
 pub(super) fn activation(cx: &mut Cx<'_, '_>, act: Activation, x: String) -> String {
-    let kind = match act {
-        Activation::None => return x,
-        Activation::Relu => UnaryKind::Relu,
-        Activation::Relu2 => UnaryKind::Relu2,
-        Activation::Gelu => UnaryKind::Gelu,
-        Activation::GeluTanh => UnaryKind::GeluTanh,
-        Activation::Silu => UnaryKind::Silu,
-        Activation::Sigmoid => UnaryKind::Sigmoid,
-        Activation::Tanh => UnaryKind::Tanh,
-    };
+    let Some(kind) = act.unary() else { return x };
     unary_of(cx.s(), kind, &x, DType::F32)
 }
 

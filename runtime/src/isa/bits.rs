@@ -6,12 +6,10 @@
 //! give the same bits.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
 mod avx512;
 mod plain;
-mod portable;
+mod words;
 
 use super::Isa;
 

@@ -49,10 +49,10 @@ impl Activation {
         })
     }
 
-    /// The activation of one value.
-    pub fn apply(self, v: f32) -> f32 {
-        let kind = match self {
-            Activation::None => return v,
+    /// The operation that computes it; nothing for [`Activation::None`].
+    pub fn unary(self) -> Option<UnaryKind> {
+        Some(match self {
+            Activation::None => return None,
             Activation::Relu => UnaryKind::Relu,
             Activation::Relu2 => UnaryKind::Relu2,
             Activation::Gelu => UnaryKind::Gelu,
@@ -60,7 +60,12 @@ impl Activation {
             Activation::Silu => UnaryKind::Silu,
             Activation::Sigmoid => UnaryKind::Sigmoid,
             Activation::Tanh => UnaryKind::Tanh,
-        };
+        })
+    }
+
+    /// The activation of one value.
+    pub fn apply(self, v: f32) -> f32 {
+        let Some(kind) = self.unary() else { return v };
         kind.float(f64::from(v)) as f32
     }
 }

@@ -1,13 +1,15 @@
-//! Any machine: slots are small arrays of words.
+//! Slots as small arrays of words, which the compiler keeps in whatever vectors the machine has.
 
 use std::array;
 
 use super::{Bits, FEW, MANY, plain};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::avx2::Avx2;
 use crate::isa::portable::Portable;
 
 macro_rules! words {
-    ($($n:ident)*) => {$(
-        impl Bits<$n> for Portable {
+    ($isa:ident: $($n:ident)*) => {$(
+        impl Bits<$n> for $isa {
             type Slot = [u64; $n];
 
             #[inline(always)]
@@ -27,4 +29,6 @@ macro_rules! words {
         }
     )*};
 }
-words!(MANY FEW);
+words!(Portable: MANY FEW);
+#[cfg(target_arch = "x86_64")]
+words!(Avx2: MANY FEW);
