@@ -1,5 +1,6 @@
 //! Einsum as the transposes, sums and matrix products that it names.
 
+use bitc_ir::ops::einsum::{Label, Plan};
 use bitc_ir::ops::reduce::ReduceKind;
 use bitc_ir::ops::{MatMul, Reduce};
 use bitc_ir::{Attrs, Dim, Op, Shape, ValueId};
@@ -7,13 +8,6 @@ use bitc_ir::{Attrs, Dim, Op, Shape, ValueId};
 use crate::error::Cause;
 use crate::import::attrs::required;
 use crate::import::node::{NodeCx, Outputs, unsupported};
-
-/// What an axis is called: a letter, or one of the axes of `...`, counted from the last.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Label {
-    Rest(std::cmp::Reverse<usize>),
-    Letter(char),
-}
 
 /// A value and the names of its axes, all different.
 struct Term {
@@ -29,18 +23,22 @@ pub(super) fn einsum(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let whole = Op::from_attrs("einsum", attrs).map_err(|e| Cause::Type(e.to_string()))?;
     let types = inputs.iter().map(|&v| Some(cx.ty(v))).collect();
     let expected = whole.infer(types).map_err(|e| Cause::Type(e.to_string()))?;
+    let ranks: Vec<usize> = inputs.iter().map(|&v| cx.rank(v)).collect();
+    let plan = if let Op::Einsum(op) = &whole { op.plan(&ranks).ok() } else { None };
     // What is no chain of products is left to one operation.
-    match chain(cx, &equation, &inputs)? {
+    match plan.map(|plan| chain(cx, plan, &inputs)).transpose()?.flatten() {
         Some(y) if *cx.ty(y) == expected[0] => Ok(vec![y]),
         _ => Ok(vec![cx.add(whole, &inputs)?]),
     }
 }
 
-/// The products from left to right; `None` where an axis is named twice in a term or an equation is out of shape.
-fn chain(cx: &mut NodeCx<'_, '_>, equation: &str, inputs: &[ValueId]) -> Result<Option<ValueId>, Cause> {
-    let (terms, output) = equation.split_once("->").map_or((equation, None), |(terms, output)| (terms, Some(output)));
-    let ranks: Vec<usize> = inputs.iter().map(|&v| cx.rank(v)).collect();
-    let Some((terms, output)) = labels_of(terms, output, &ranks) else { return Ok(None) };
+/// The products from left to right; `None` where an axis is named twice in a term.
+fn chain(cx: &mut NodeCx<'_, '_>, plan: Plan, inputs: &[ValueId]) -> Result<Option<ValueId>, Cause> {
+    let Plan { inputs: terms, output } = plan;
+    let twice = |labels: &Vec<Label>| labels.iter().enumerate().any(|(i, l)| labels[..i].contains(l));
+    if terms.iter().any(twice) || twice(&output) {
+        return Ok(None);
+    }
     let mut terms = inputs.iter().zip(terms).map(|(&value, labels)| Term { value, labels });
     let Some(mut result) = terms.next() else { return Ok(None) };
     let rest: Vec<Term> = terms.collect();
@@ -52,46 +50,6 @@ fn chain(cx: &mut NodeCx<'_, '_>, equation: &str, inputs: &[ValueId]) -> Result<
     let result = summed(cx, &result, |l| output.contains(l))?;
     let perm: Option<Vec<usize>> = output.iter().map(|l| result.labels.iter().position(|m| m == l)).collect();
     perm.map(|perm| cx.transpose(result.value, perm)).transpose()
-}
-
-/// The names of the axes of every input and of the result.
-fn labels_of(terms: &str, output: Option<&str>, ranks: &[usize]) -> Option<(Vec<Vec<Label>>, Vec<Label>)> {
-    let mut inputs = Vec::new();
-    let mut rest = 0;
-    for (term, &rank) in terms.split(',').zip(ranks) {
-        let extra = rank.checked_sub(term.replace("...", "").len())?;
-        rest = rest.max(extra);
-        inputs.push(labels(term, extra)?);
-    }
-    let all: Vec<Label> = inputs.iter().flatten().copied().collect();
-    let output = match output {
-        Some(output) => labels(output, if output.contains("...") { rest } else { 0 })?,
-        None => {
-            let once = |l: &&Label| all.iter().filter(|m| m == l).count() == 1;
-            let mut letters: Vec<Label> = all.iter().filter(once).copied().collect();
-            letters.retain(|l| matches!(l, Label::Letter(_)));
-            letters.sort_unstable();
-            rests(rest).chain(letters).collect()
-        }
-    };
-    let twice = |labels: &Vec<Label>| labels.iter().enumerate().any(|(i, l)| labels[..i].contains(l));
-    let known = output.iter().all(|l| all.contains(l));
-    (inputs.len() == ranks.len() && known && !inputs.iter().any(twice) && !twice(&output)).then_some((inputs, output))
-}
-
-fn labels(term: &str, extra: usize) -> Option<Vec<Label>> {
-    let letters = |s: &str| s.chars().map(Label::Letter).collect::<Vec<_>>();
-    let (before, after) = match term.split_once("...") {
-        Some(parts) => parts,
-        None if extra == 0 => (term, ""),
-        None => return None,
-    };
-    Some(letters(before).into_iter().chain(rests(extra)).chain(letters(after)).collect())
-}
-
-/// The labels of the axes of `...`, outermost first.
-fn rests(count: usize) -> impl Iterator<Item = Label> {
-    (0..count).rev().map(|i| Label::Rest(std::cmp::Reverse(i)))
 }
 
 /// The sum over the axes that nobody needs.

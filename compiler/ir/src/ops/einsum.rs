@@ -20,15 +20,20 @@ pub struct Einsum {
 
 /// One axis of an operand: a letter, or one of the axes of `...`, counted from the last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Label {
+pub enum Label {
+    /// One of the axes of `...`.
     Rest(std::cmp::Reverse<usize>),
+    /// A letter.
     Letter(char),
 }
 
-/// A parsed equation for inputs of known ranks.
-struct Plan {
-    inputs: Vec<Vec<Label>>,
-    output: Vec<Label>,
+/// A parsed equation for inputs of known ranks: what their axes and those of the result are called.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    /// The axes of each input.
+    pub inputs: Vec<Vec<Label>>,
+    /// The axes of the result.
+    pub output: Vec<Label>,
 }
 
 impl OpDef for Einsum {
@@ -92,7 +97,11 @@ impl OpDef for Einsum {
 }
 
 impl Einsum {
-    fn plan(&self, ranks: &[usize]) -> Result<Plan, TypeError> {
+    /// The equation for inputs of these ranks.
+    ///
+    /// # Errors
+    /// If it does not fit them.
+    pub fn plan(&self, ranks: &[usize]) -> Result<Plan, TypeError> {
         let (terms, output) = match self.equation.split_once("->") {
             Some((terms, output)) => (terms, Some(output)),
             None => (self.equation.as_str(), None),
