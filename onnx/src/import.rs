@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod node;
 pub(crate) mod opset;
 pub(crate) mod order;
+mod origin;
 pub mod tensor;
 mod unknown;
 mod walk;
