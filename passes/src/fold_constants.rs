@@ -1,10 +1,11 @@
 //! `fold-constants`: computes what does not depend on the inputs.
 //!
 //! `op(c..) == eval(op, c..)`. Trainable parameters count as constants: compiling is a way without return. What would
-//! grow a model is left alone: `dequantize` of packed weights, and results much larger than what they are made from.
+//! grow a model is left alone: packed weights that are dequantised, also where that is written as a cast and a product,
+//! and results of many more elements than what they are made from.
 
-use bitc_ir::ops::EvalCx;
-use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Tensor};
+use bitc_ir::ops::{Binary, BinaryKind, Cast, EvalCx};
+use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor};
 
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
@@ -52,8 +53,14 @@ fn evaluate(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         let numel = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         sum.checked_add(numel.checked_mul(g.ty(v).dtype.size_bytes())?)
     });
-    let read: usize = args.iter().flatten().map(|t| t.bytes().len()).sum();
-    if bytes.is_none_or(|b| b > ALWAYS_FOLDED_BYTES.max(read.saturating_mul(2))) {
+    if is_dequantized(g, node) {
+        return Err(Miss::blocked("its integers are weights that a product dequantises"));
+    }
+    let read: usize = args.iter().flatten().map(|t| t.numel()).sum();
+    // Elements count, not bytes: weights that are unpacked and widened on the way may become narrow again.
+    let widest = at.outputs.iter().map(|&v| g.ty(v).dtype.size_bytes()).max().unwrap_or(1);
+    let limit = read.saturating_mul(2).saturating_mul(widest);
+    if bytes.is_none_or(|b| b > ALWAYS_FOLDED_BYTES.max(limit)) {
         return Err(Miss::blocked("the result would be much larger than what it is made from"));
     }
     let results = at.op.eval(args, &EvalCx { bind: &|_| None });
@@ -63,4 +70,13 @@ fn evaluate(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         pairs.push((old, g.add_const("", tensor)));
     }
     Ok(Replacement::Values(pairs))
+}
+
+/// Whether a node widens 8-bit integers that are only multiplied with something.
+fn is_dequantized(g: &Editor<'_>, node: NodeId) -> bool {
+    let at = g.node(node);
+    let (Op::Cast(Cast { to: DType::F32 }), Some(q)) = (&at.op, g.input(node, 0)) else { return false };
+    let scales = |&n: &NodeId| matches!(g.node(n).op, Op::Binary(Binary(BinaryKind::Mul)));
+    let readers = g.uses().of(at.outputs[0]);
+    g.ty(q).dtype == DType::I8 && g.ty(q).shape.rank() > 1 && !readers.is_empty() && readers.iter().all(scales)
 }

@@ -12,6 +12,7 @@ pub mod pass;
 pub mod registry;
 pub mod rewrite;
 
+mod integers;
 mod layer;
 
 pub mod cones_to_logic;

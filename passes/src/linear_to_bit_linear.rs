@@ -2,10 +2,14 @@
 //!
 //! `linear(dequantize(q, qs), dequantize(t, s), b) == bit_linear(q, qs, t, s, b)`, and the same for convolutions.
 //! The scales are common factors of every sum: qs is one per row (per sample or pixel for a convolution), s one per output.
+//!
+//! Whole numbers between other bounds, such as 0 and 255, are moved into those of 8 bits with a sign, and the bias makes
+//! up for it: `linear(v * c, w, b) == bit_linear(v - z, c, t, s, b + z * c * s * sum(t))`.
 
 use bitc_ir::ops::{BitConv2d, BitLinear, Dequantize, Reshape};
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};
 
+use crate::integers::{Evidence, Integers, integers_of};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -49,17 +53,66 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let Some((t, scale, group)) = dequantized(g, w, &[DType::T2, DType::I8]) else {
         return Err(Miss::blocked("its weights are float"));
     };
-    let Some((q, q_scale, 0)) = dequantized(g, x, &[DType::I8]) else {
-        return Err(Miss::blocked("its activations are not quantised"));
+    let bias = at.inputs.get(2).copied().flatten();
+    let (q, q_scale, bias) = match dequantized(g, x, &[DType::I8]) {
+        Some((q, q_scale, 0)) => (q, q_scale, bias),
+        _ => moved(g, &op, x, (t, scale, group), bias)?,
     };
     let (op, scale) = match (op, group) {
         (op, 0) => (op, per_output(g, scale, t)?),
         (Op::BitLinear(op), group) => (BitLinear { group, ..op }.into(), scale),
         _ => return Err(Miss::blocked("the weights of a convolution have scales for groups of inputs")),
     };
-    let bias = at.inputs.get(2).copied().flatten();
     let new = g.add(op, &[Some(q), Some(q_scale), Some(t), Some(scale), bias]);
     Ok(new?.into())
+}
+
+/// Whole numbers of 8 bits without a sign, moved to those with one: integers, their scale, and the bias that makes up for it.
+fn moved(
+    g: &mut Editor<'_>,
+    op: &Op,
+    x: ValueId,
+    (t, scale, group): (ValueId, ValueId, usize),
+    bias: Option<ValueId>,
+) -> Result<(ValueId, ValueId, Option<ValueId>), Miss> {
+    let Integers { q, scale: q_scale, zero, step } = integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
+        Miss::NoMatch => Miss::blocked("its activations are not quantised"),
+        other => other,
+    })?;
+    if zero == 0 {
+        return Ok((q, q_scale, bias));
+    }
+    if let Op::BitConv2d(op) = op
+        && op.window.pads.iter().any(|&p| p != 0)
+    {
+        return Err(Miss::blocked("its activations are 8-bit integers without a sign and it pads with zeros"));
+    }
+    let (weights, scales) = (g.constant(t), g.constant(scale));
+    let (Some(weights), Some(scales)) = (weights, scales) else {
+        return Err(Miss::blocked("its activations are 8-bit integers without a sign and its weights not constant"));
+    };
+    let old = bias.map(|b| g.constant(b).map(Tensor::to_f64).ok_or_else(|| Miss::blocked("its bias is not constant")));
+    let (outputs, old) = (weights.dims()[0], old.transpose()?);
+    let (values, scales) = (weights.to_f64(), scales.to_f64());
+    let row = values.len().checked_div(outputs).unwrap_or(0).max(1);
+    let group = if group == 0 { row } else { group };
+    let per_row = row.div_ceil(group);
+    let shift = |(o, row): (usize, &[f64])| {
+        let parts = row.chunks(group).map(|part| part.iter().sum::<f64>()).enumerate();
+        let scale = |i: usize| if scales.len() == 1 { scales[0] } else { scales[o * per_row + i] };
+        let sum: f64 = parts.map(|(i, sum)| sum * scale(i)).sum();
+        (old.as_ref().map_or(0.0, |b| b[o]) + f64::from(zero) * f64::from(step) * sum) as f32
+    };
+    if ![1, outputs, outputs * per_row].contains(&scales.len()) || (per_row > 1 && scales.len() == outputs) {
+        return Err(Miss::blocked("the scale of its weights is neither one in all nor one per output"));
+    }
+    let folded: Vec<f32> = values.chunks(row).enumerate().map(shift).collect();
+    if folded.iter().any(|v| !v.is_finite()) {
+        return Err(Miss::blocked("the folded numbers would not be finite"));
+    }
+    let name = bias.map_or_else(|| format!("{}.bias", g.value(t).name), |b| g.value(b).name.clone());
+    let bias = g.add_const(&name, Tensor::new(&[outputs], &folded));
+    Ok((q, q_scale, Some(bias)))
 }
 
 /// The integers, the scale and the size of the groups that share one, of a dequantised value.

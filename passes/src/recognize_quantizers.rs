@@ -18,8 +18,9 @@ mod scaling;
 
 use bitc_ir::ops::quantize_act::{Form, Over};
 use bitc_ir::ops::{BinaryKind, Cast, Clip, Dequantize, Linear, QuantizeAct, Reshape, Unary, UnaryKind};
-use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, ValueId};
+use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, ValueId};
 
+use crate::integers::{binary, number};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 use scaling::{Scaling, scaling_of};
@@ -151,20 +152,6 @@ fn clipped_once(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Option<i8>, 
     }
 }
 
-fn binary(g: &Editor<'_>, value: ValueId) -> Option<(BinaryKind, ValueId, ValueId)> {
-    let node = g.producer_id(value)?;
-    match (&g.node(node).op, &g.node(node).inputs[..]) {
-        (Op::Binary(op), &[Some(a), Some(b)]) => Some((op.0, a, b)),
-        _ => None,
-    }
-}
-
-/// The number that a constant of one element holds.
-fn number(g: &Editor<'_>, value: ValueId) -> Option<f64> {
-    let tensor = g.constant(value).filter(|t| t.numel() == 1)?;
-    tensor.to_f64().first().copied()
-}
-
 fn to_i8(number: f64) -> Option<i8> {
     (number.fract() == 0.0 && (-128.0..=127.0).contains(&number)).then_some(number as i8)
 }
@@ -193,7 +180,12 @@ fn cast_integers(g: &Editor<'_>, value: ValueId) -> Option<ValueId> {
     g.input(node, 0).filter(|&q| cast.to == DType::F32 && g.ty(q).dtype == DType::I8)
 }
 
+/// What a value is the inverse of; a single number may have been reshaped on the way.
 fn inverse_of(g: &Editor<'_>, value: ValueId) -> Option<ValueId> {
+    let single = |v: ValueId| g.ty(v).shape.0.iter().all(Dim::is_one);
+    let reshaped =
+        g.producer::<Reshape>(value).and_then(|(n, _)| g.input(n, 0)).filter(|&v| single(v) && single(value));
+    let value = reshaped.unwrap_or(value);
     match g.producer::<Unary>(value)? {
         (node, Unary(UnaryKind::Reciprocal)) => g.input(node, 0),
         _ => None,

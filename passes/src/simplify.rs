@@ -3,7 +3,7 @@
 //! Every rule has its equation. All are exact but the straight-through residue, which moves a float by its last bit.
 
 use bitc_ir::ops::{
-    Activation, BinaryKind, Cast, Concat, Flatten, Linear, MatMul, Reshape, Transpose, Unary, UnaryKind,
+    Activation, BinaryKind, Cast, Concat, Expand, Flatten, Linear, MatMul, Reshape, Transpose, Unary, UnaryKind,
 };
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
@@ -36,6 +36,7 @@ impl Pass for Simplify {
             Rule { name: "idempotent", apply: &idempotent },
             Rule { name: "same-type", apply: &same_type },
             Rule { name: "cast-back", apply: &cast_back },
+            Rule { name: "broadcast", apply: &broadcast },
             Rule { name: "reshapes", apply: &reshapes },
             Rule { name: "transposes", apply: &transposes },
             Rule { name: "matmul-to-linear", apply: &matmul_to_linear },
@@ -130,6 +131,21 @@ fn cast_back(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     };
     let x = g.input(inner_node, 0).ok_or(Miss::NoMatch)?;
     if g.ty(x).dtype == outer.to && holds(inner.to, outer.to) { Ok(x.into()) } else { Err(Miss::NoMatch) }
+}
+
+/// `a + expand(b) == a + b` where b broadcasts to the same result by itself; likewise for every operation on two values.
+fn broadcast(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
+    let Op::Binary(op) = g.node(node).op.clone() else { return Err(Miss::NoMatch) };
+    let [a, b] = binary(g, node, op.0)?;
+    let result = g.ty(g.node(node).outputs[0]).shape.clone();
+    let narrow = |v: ValueId| g.producer::<Expand>(v).and_then(|(n, _)| g.input(n, 0));
+    for (new_a, new_b) in [(Some(a), narrow(b)), (narrow(a), Some(b))] {
+        let (Some(new_a), Some(new_b)) = (new_a, new_b) else { continue };
+        if g.ty(new_a).shape.broadcast(&g.ty(new_b).shape).as_ref() == Some(&result) {
+            return Ok(g.add(op, &[Some(new_a), Some(new_b)])?.into());
+        }
+    }
+    Err(Miss::NoMatch)
 }
 
 /// Whether every value of one type is a value of another, so that casting there and back changes nothing.

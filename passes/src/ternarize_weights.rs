@@ -5,9 +5,10 @@
 //! a row, a column, or a group of neighbouring inputs of a row whose size is a power of two. Evidence is needed: a quantiser
 //! in front of the layer, or the parameter `weight_only`. A tensor of a single value is no ternary weight.
 
-use bitc_ir::ops::{BinaryKind, Clip, Dequantize, Unary, UnaryKind};
+use bitc_ir::ops::Dequantize;
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
+use crate::integers::is_rounded;
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -88,24 +89,6 @@ impl TernarizeWeights {
 /// Whether a value is a dequantised 8-bit integer.
 pub(crate) fn is_quantized(g: &Editor<'_>, x: ValueId) -> bool {
     g.producer::<Dequantize>(x).is_some_and(|(n, _)| g.input(n, 0).is_some_and(|q| g.ty(q).dtype == DType::I8))
-}
-
-/// Whether a value was rounded to integers that 8 bits do not hold, and perhaps scaled by a constant: evidence of
-/// training with quantisation, though its products stay float.
-fn is_rounded(g: &Editor<'_>, x: ValueId) -> bool {
-    let Some(node) = g.producer_id(x) else { return false };
-    let inputs = &g.node(node).inputs;
-    match (&g.node(node).op, &inputs[..]) {
-        (Op::Binary(op), &[Some(a), Some(b)]) if matches!(op.0, BinaryKind::Mul | BinaryKind::Sub) => {
-            [(a, b), (b, a)].into_iter().any(|(v, c)| g.constant(c).is_some() && is_rounded(g, v))
-        }
-        (Op::Clip(_), [Some(v), ..]) => {
-            let round = g.producer::<Unary>(*v);
-            round.is_some_and(|(_, op)| op.0 == UnaryKind::Round)
-        }
-        (Op::Unary(op), &[Some(v)]) => op.0 == UnaryKind::Round && g.producer::<Clip>(v).is_some(),
-        _ => false,
-    }
 }
 
 /// A weight as ternary values times a scale.

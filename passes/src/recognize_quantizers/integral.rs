@@ -1,10 +1,10 @@
 //! Integers without a measured scale: those with a constant one, and values that can be nothing else.
 
 use bitc_ir::ops::quantize_act::Form;
-use bitc_ir::ops::{BinaryKind, Dequantize, QuantizeAct, Reshape, Unary, UnaryKind, Where};
-use bitc_ir::{DType, NodeId, Op, Shape, ValueId};
+use bitc_ir::ops::{BinaryKind, Dequantize, QuantizeAct};
+use bitc_ir::{NodeId, Op};
 
-use super::{binary, number, to_i8};
+use crate::integers::{Evidence, Integers, binary, integers_of, number, ones};
 use crate::rewrite::{Editor, Miss, Replacement};
 
 /// `dequantize(q, 1) * c == dequantize(q, c)` for one number c; `q` is what rounds to integers by itself.
@@ -27,61 +27,15 @@ pub(super) fn constant_scale(g: &mut Editor<'_>, node: NodeId) -> Result<Replace
     Err(Miss::NoMatch)
 }
 
-/// A constant of one element in a shape of ones.
-fn ones(g: &mut Editor<'_>, c: ValueId, shape: Shape) -> Result<ValueId, Miss> {
-    let dims: Vec<usize> = vec![1; shape.rank()];
-    let tensor = g.constant(c).and_then(|t| t.reshaped(&dims));
-    match tensor {
-        Some(tensor) => {
-            let name = g.value(c).name.clone();
-            Ok(g.add_const(&name, tensor))
-        }
-        None => g.add(Reshape { shape }, &[Some(c)]),
-    }
-}
-
-/// `layer(v * c, w) == layer(dequantize(quantize_act{integer}(v), c), w)` for a v that can only be some integers.
+/// `layer(v * c, w) == layer(dequantize(quantize_act{integer}(v), c), w)` for a v that can only be integers of 8 bits.
 pub(super) fn into_product(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let at = g.node(node).clone();
     if !matches!(at.op, Op::Linear(_) | Op::Conv2d(_)) {
         return Err(Miss::NoMatch);
     }
     let x = at.inputs.first().copied().flatten().ok_or(Miss::NoMatch)?;
-    let scaled = match binary(g, x) {
-        Some((BinaryKind::Mul, a, b)) => [(a, b), (b, a)].into_iter().find(|&(_, c)| number(g, c).is_some()),
-        _ => None,
-    };
-    let (v, c) = scaled.map_or((x, None), |(v, c)| (v, Some(c)));
-    let (low, high) = range_of(g, v).ok_or(Miss::NoMatch)?;
-    if g.ty(v).shape != g.ty(x).shape || g.ty(v).shape.rank() == 0 {
-        return Err(Miss::NoMatch);
-    }
-    let op = QuantizeAct { form: Form::Integer, low, high, ..QuantizeAct::default() };
-    let outputs = g.add_multi(op, &[Some(v)])?;
-    let [q, unit] = outputs[..] else { return Err(Miss::NoMatch) };
-    let scale = match c {
-        Some(c) => ones(g, c, g.ty(unit).shape.clone())?,
-        None => unit,
-    };
+    let Integers { q, scale, zero: 0, .. } = integers_of(g, x, Evidence::Made)? else { return Err(Miss::NoMatch) };
     let mut inputs = at.inputs.clone();
     inputs[0] = Some(g.add(Dequantize::default(), &[Some(q), Some(scale)])?);
     Ok(g.add(at.op, &inputs)?.into())
-}
-
-/// The least and the largest of the integers that a value can be, where it can be nothing else; 0 lies between them.
-fn range_of(g: &Editor<'_>, value: ValueId) -> Option<(i8, i8)> {
-    if g.ty(value).dtype != DType::F32 {
-        return None;
-    }
-    let node = g.producer_id(value)?;
-    let (low, high) = match &g.node(node).op {
-        Op::Unary(Unary(UnaryKind::Sign)) => (-1, 1),
-        Op::Cast(_) if g.ty(g.input(node, 0)?).dtype == DType::Bool => (0, 1),
-        Op::Where(Where) => {
-            let [a, b] = [1, 2].map(|i| g.input(node, i).and_then(|v| number(g, v)).and_then(to_i8));
-            (a?.min(b?), a?.max(b?))
-        }
-        _ => return None,
-    };
-    Some((low.min(0), high.max(0)))
 }

@@ -4,7 +4,7 @@ use bitc_ir::ops::quantize_act::{Floor, Form, Over};
 use bitc_ir::ops::{BinaryKind, QuantizeAct, Reduce, ReduceKind, Reshape, Unary, UnaryKind};
 use bitc_ir::{Dim, Op, ValueId};
 
-use super::{binary, number};
+use crate::integers::{binary, number};
 use crate::rewrite::Editor;
 
 /// The scale or factor in front of a rounding, and what it says about the quantiser.

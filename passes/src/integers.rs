@@ -1,0 +1,214 @@
+//! Which values hold whole numbers although they are floats, and between which bounds.
+
+use bitc_ir::ops::quantize_act::Form;
+use bitc_ir::ops::{Binary, BinaryKind, Cast, QuantizeAct, Reshape, Unary, UnaryKind, Where};
+use bitc_ir::{DType, NodeId, Op, Shape, Tensor, ValueId};
+
+use crate::rewrite::{Editor, Miss};
+
+/// Numbers up to this magnitude are whole or not without doubt, and are added exactly.
+const EXACT: f64 = (1 << 24) as f64;
+
+/// How many operations back a range is looked for.
+const DEPTH: usize = 12;
+
+/// Where whole numbers have to come from.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Evidence {
+    /// The model makes them so: it rounds, compares or takes a sign. Only this shows training with quantisation.
+    Made,
+    /// Their type may be the only reason.
+    Any,
+}
+
+/// The range of a value that can only be whole numbers.
+fn whole_range(g: &Editor<'_>, value: ValueId, evidence: Evidence) -> Option<Range> {
+    let range = range(g, value, DEPTH)?;
+    // Also false where nothing bounds it.
+    let exact = range.whole && range.low >= -EXACT && range.high <= EXACT;
+    (exact && (range.made || evidence == Evidence::Any)).then_some(range)
+}
+
+/// Whether a value is one number times something that was rounded and limited, or can only be a few whole numbers.
+pub(crate) fn is_rounded(g: &Editor<'_>, value: ValueId) -> bool {
+    whole_range(g, scaled(g, value).0, Evidence::Made).is_some()
+}
+
+/// What is known of a value. A value that is no number stays out of it: a quantiser makes it 0.
+#[derive(Clone, Copy)]
+struct Range {
+    low: f64,
+    high: f64,
+    whole: bool,
+    made: bool,
+}
+
+impl Range {
+    fn unbounded(whole: bool) -> Self {
+        Self { low: f64::NEG_INFINITY, high: f64::INFINITY, whole, made: whole }
+    }
+}
+
+fn range(g: &Editor<'_>, value: ValueId, depth: usize) -> Option<Range> {
+    let depth = depth.checked_sub(1)?;
+    let made = |low: f64, high: f64| Some(Range { low, high, whole: true, made: true });
+    if let Some(c) = number(g, value) {
+        return c.is_finite().then_some(Range { low: c, high: c, whole: c.fract() == 0.0, made: false });
+    }
+    let Some(node) = g.producer_id(value) else { return of_type(g.ty(value).dtype) };
+    let input = |i: usize| g.input(node, i);
+    let of = |i: usize| range(g, input(i)?, depth);
+    // The same for what clips: nothing bounds its input yet.
+    let open = |i: usize| {
+        let v = input(i)?;
+        Some(range(g, v, depth).unwrap_or_else(|| Range::unbounded(rounds(g, v))))
+    };
+    match &g.node(node).op {
+        Op::Unary(Unary(UnaryKind::Sign)) => made(-1.0, 1.0),
+        Op::Unary(Unary(UnaryKind::Round)) => {
+            let r = open(0)?;
+            made(r.low.round_ties_even(), r.high.round_ties_even())
+        }
+        Op::Unary(Unary(UnaryKind::Relu)) => {
+            let r = open(0)?;
+            Some(Range { low: r.low.max(0.0), high: r.high.max(0.0), ..r })
+        }
+        Op::Clip(_) => {
+            let bound = |i: usize, none: f64| input(i).map_or(Some(none), |v| number(g, v));
+            let (low, high) = (bound(1, f64::NEG_INFINITY)?, bound(2, f64::INFINITY)?);
+            let inner = open(0)?;
+            let clipped = |v: f64| v.max(low).min(high);
+            let bounds_whole = [low, high].iter().all(|b| b.fract() == 0.0 || b.is_infinite());
+            let (low, high) = (clipped(inner.low), clipped(inner.high));
+            Some(Range { low, high, whole: inner.whole && bounds_whole, ..inner })
+        }
+        Op::Cast(Cast { to }) => {
+            let from = input(0)?;
+            let inner = of(0).or_else(|| of_type(g.ty(from).dtype))?;
+            let fits = inner.low >= -EXACT && inner.high <= EXACT && inner.whole;
+            let holds = match to.integer_range() {
+                Some((low, high)) => low as f64 <= inner.low && inner.high <= high as f64,
+                None => to.is_float(),
+            };
+            let exact = !to.is_float() || matches!(to, DType::F32 | DType::F64);
+            (fits && holds && exact).then_some(inner)
+        }
+        Op::Where(Where) => {
+            let (a, b) = (of(1)?, of(2)?);
+            Some(Range { low: a.low.min(b.low), high: a.high.max(b.high), whole: a.whole && b.whole, made: true })
+        }
+        Op::Binary(Binary(kind)) if g.ty(value).dtype.is_float() || g.ty(value).dtype.bits() >= 32 => {
+            let (a, b) = (open(0)?, open(1)?);
+            let (low, high) = match kind {
+                BinaryKind::Max => (a.low.max(b.low), a.high.max(b.high)),
+                BinaryKind::Min => (a.low.min(b.low), a.high.min(b.high)),
+                BinaryKind::Add => (a.low + b.low, a.high + b.high),
+                BinaryKind::Sub => (a.low - b.high, a.high - b.low),
+                _ => return None,
+            };
+            Some(Range { low, high, whole: a.whole && b.whole, made: a.made || b.made })
+        }
+        _ => of_type(g.ty(value).dtype),
+    }
+}
+
+/// Whether a value without a known range is whole all the same.
+fn rounds(g: &Editor<'_>, value: ValueId) -> bool {
+    let whole = |op: &Unary| matches!(op.0, UnaryKind::Round | UnaryKind::Floor | UnaryKind::Ceil);
+    g.producer::<Unary>(value).is_some_and(|(_, op)| whole(op))
+}
+
+/// What every value of a type of integers is between.
+fn of_type(dtype: DType) -> Option<Range> {
+    if dtype == DType::Bool {
+        return Some(Range { low: 0.0, high: 1.0, whole: true, made: true });
+    }
+    let (low, high) = dtype.integer_range().filter(|_| dtype.bits() <= 16)?;
+    Some(Range { low: low as f64, high: high as f64, whole: true, made: false })
+}
+
+/// The number that a constant of one element holds.
+pub(crate) fn number(g: &Editor<'_>, value: ValueId) -> Option<f64> {
+    let tensor = g.constant(value).filter(|t| t.numel() == 1)?;
+    tensor.to_f64().first().copied()
+}
+
+/// A constant of one element in a shape of ones.
+pub(crate) fn ones(g: &mut Editor<'_>, c: ValueId, shape: Shape) -> Result<ValueId, Miss> {
+    let dims: Vec<usize> = vec![1; shape.rank()];
+    let tensor = g.constant(c).and_then(|t| t.reshaped(&dims));
+    match tensor {
+        Some(tensor) => {
+            let name = g.value(c).name.clone();
+            Ok(g.add_const(&name, tensor))
+        }
+        None => g.add(Reshape { shape }, &[Some(c)]),
+    }
+}
+
+/// Whole numbers of 8 bits that stand for a value: `value == (q + zero) * scale`.
+pub(crate) struct Integers {
+    /// `i8`.
+    pub(crate) q: ValueId,
+    /// One number.
+    pub(crate) scale: ValueId,
+    /// What the integers were moved by to fit 8 bits with a sign.
+    pub(crate) zero: i32,
+    /// The number that `scale` holds.
+    pub(crate) step: f32,
+}
+
+/// `v * c == (quantize_act{integer}(v - zero) + zero) * c` for a v that can only be some of 256 whole numbers.
+pub(crate) fn integers_of(g: &mut Editor<'_>, value: ValueId, evidence: Evidence) -> Result<Integers, Miss> {
+    let (v, c) = scaled(g, value);
+    let Range { low, high, .. } = whole_range(g, v, evidence).ok_or(Miss::NoMatch)?;
+    if high - low > 255.0
+        || g.ty(v).dtype != DType::F32
+        || g.ty(v).shape != g.ty(value).shape
+        || g.ty(v).shape.rank() == 0
+    {
+        return Err(Miss::NoMatch);
+    }
+    let fits = low >= -128.0 && high <= 127.0;
+    let zero = if fits { 0.0 } else { low + 128.0 };
+    let mut moved = v;
+    if zero != 0.0 {
+        let by = g.add_const("", Tensor::scalar(zero as f32));
+        moved = g.add(Binary(BinaryKind::Sub), &[Some(v), Some(by)])?;
+    }
+    let (low, high) = (((low - zero) as i8).min(0), ((high - zero) as i8).max(0));
+    let outputs =
+        g.add_multi(QuantizeAct { form: Form::Integer, low, high, ..QuantizeAct::default() }, &[Some(moved)])?;
+    let [q, unit] = outputs[..] else { return Err(Miss::NoMatch) };
+    let (scale, step) = match c {
+        Some((c, false)) => (ones(g, c, g.ty(unit).shape.clone())?, number(g, c).unwrap_or(1.0) as f32),
+        Some((c, true)) => {
+            let step = (1.0 / number(g, c).unwrap_or(1.0)) as f32;
+            let dims = vec![1; g.ty(unit).shape.rank()];
+            (g.add_const("", Tensor::new(&dims, &[step])), step)
+        }
+        None => (unit, 1.0),
+    };
+    Ok(Integers { q, scale, zero: zero as i32, step })
+}
+
+/// What a value is one number times of, and that number; or divided by it.
+fn scaled(g: &Editor<'_>, value: ValueId) -> (ValueId, Option<(ValueId, bool)>) {
+    let found = binary(g, value).and_then(|(kind, a, b)| match kind {
+        BinaryKind::Mul => {
+            [(a, b), (b, a)].into_iter().find(|&(_, c)| number(g, c).is_some()).map(|(v, c)| (v, (c, false)))
+        }
+        BinaryKind::Div => number(g, b).filter(|&c| c != 0.0).map(|_| (a, (b, true))),
+        _ => None,
+    });
+    found.map_or((value, None), |(v, c)| (v, Some(c)))
+}
+
+/// The operation on two values that makes a value.
+pub(crate) fn binary(g: &Editor<'_>, value: ValueId) -> Option<(BinaryKind, ValueId, ValueId)> {
+    let node: NodeId = g.producer_id(value)?;
+    match (&g.node(node).op, &g.node(node).inputs[..]) {
+        (Op::Binary(op), &[Some(a), Some(b)]) => Some((op.0, a, b)),
+        _ => None,
+    }
+}
