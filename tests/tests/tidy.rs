@@ -10,7 +10,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("runtime", &["bitc-format"]),
     ("passes", &["bitc-ir"]),
     ("onnx", &["bitc-ir"]),
-    ("integrations/onnxruntime", &["bitc-format", "bitc-runtime"]),
+    ("integrations/onnxruntime", &["bitc", "bitc-format", "bitc-ir", "bitc-onnx", "bitc-passes", "bitc-runtime"]),
     ("compiler", &["bitc-format", "bitc-ir", "bitc-onnx", "bitc-passes", "bitc-runtime"]),
 ];
 

@@ -61,6 +61,7 @@ pub(crate) mod place {
     pub(crate) const DIMS: usize = 62;
     pub(crate) const TENSOR_INFO: usize = 65;
     pub(crate) const FLOAT_ATTRIBUTE: usize = 85;
+    pub(crate) const INT_ATTRIBUTE: usize = 86;
     pub(crate) const CONTEXT_INPUT: usize = 90;
     pub(crate) const CONTEXT_OUTPUT: usize = 91;
     pub(crate) const RELEASE_STATUS: usize = 93;
@@ -81,6 +82,8 @@ pub(crate) type Dims = unsafe extern "system" fn(info: *const TensorInfo, out: *
 pub(crate) type TensorInfoOf = unsafe extern "system" fn(value: *const Value, out: *mut *mut TensorInfo) -> *mut Status;
 pub(crate) type FloatAttribute =
     unsafe extern "system" fn(info: *const KernelInfo, name: *const c_char, out: *mut f32) -> *mut Status;
+pub(crate) type IntAttribute =
+    unsafe extern "system" fn(info: *const KernelInfo, name: *const c_char, out: *mut i64) -> *mut Status;
 pub(crate) type ContextInput =
     unsafe extern "system" fn(context: *const KernelContext, index: usize, out: *mut *const Value) -> *mut Status;
 pub(crate) type ContextOutput = unsafe extern "system" fn(
@@ -145,8 +148,12 @@ pub(crate) struct CustomOp {
 pub(crate) mod element {
     use std::ffi::c_int;
 
+    /// Of an input that takes several types: any.
+    pub(crate) const ANY: c_int = 0;
     pub(crate) const F32: c_int = 1;
     pub(crate) const U8: c_int = 2;
+    pub(crate) const I32: c_int = 6;
+    pub(crate) const BOOL: c_int = 9;
 }
 
 /// The number of an error of the caller.

@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
+use bitc_runtime::DType;
+
 use crate::abi::{
     self, ApiBase, CustomOp, Domain, KernelContext, KernelInfo, SessionOptions, Status, Table, Value, place,
 };
@@ -17,6 +19,22 @@ pub(crate) struct Api(NonNull<Table>);
 unsafe impl Send for Api {}
 // SAFETY: as above.
 unsafe impl Sync for Api {}
+
+/// The type of elements with that number, as the runtime has it; `None` for one that no operator takes.
+pub(crate) fn dtype_of(element: c_int) -> Option<DType> {
+    match element {
+        abi::element::F32 => Some(DType::F32),
+        abi::element::U8 => Some(DType::U8),
+        abi::element::I32 => Some(DType::I32),
+        abi::element::BOOL => Some(DType::Bool),
+        _ => None,
+    }
+}
+
+/// The bytes of an element.
+fn element_bytes(dtype: DType) -> usize {
+    if matches!(dtype, DType::F32 | DType::I32) { 4 } else { 1 }
+}
 
 /// An element of a tensor.
 pub(crate) trait Element: Copy {
@@ -144,34 +162,64 @@ impl Api {
         self.check(unsafe { info_of(value, &raw mut info) })?;
         // SAFETY: the description that was made above.
         let counted = self.check(unsafe { rank_of(info, &raw mut rank) });
-        let mut dims = vec![0i64; rank];
-        // SAFETY: as above; `dims` has room for so many.
-        let sized = self.check(unsafe { dims_of(info, dims.as_mut_ptr(), rank) });
+        let mut dims = [0i64; MAX_RANK];
+        let fits = rank <= MAX_RANK;
+        // SAFETY: as above; `dims` has room for so many, and no more than there are may be asked for.
+        let sized = self.check(unsafe { dims_of(info, dims.as_mut_ptr(), rank.min(MAX_RANK)) });
         // SAFETY: as above.
         let typed = self.check(unsafe { type_of(info, &raw mut r#type) });
         // SAFETY: released once, and not used afterwards.
         unsafe { release(info) };
         counted.and(sized).and(typed)?;
+        if !fits {
+            return Err(format!("a tensor of rank {rank}, where at most {MAX_RANK} is known"));
+        }
         // SAFETY: a tensor by the caller; its data is only read.
         self.check(unsafe { data_of(value.cast_mut(), &raw mut data) })?;
-        let dims: Option<Vec<usize>> = dims.iter().map(|&d| usize::try_from(d).ok()).collect();
-        let dims = dims.ok_or("a tensor has a negative dimension")?;
-        Ok(Tensor { dims, r#type, data, lives: PhantomData })
+        let mut sizes = [0usize; MAX_RANK];
+        for (size, &dim) in sizes.iter_mut().zip(&dims[..rank]) {
+            *size = usize::try_from(dim).map_err(|_| "a tensor has a negative dimension")?;
+        }
+        Ok(Tensor { sizes, rank, r#type, data, lives: PhantomData })
     }
 }
 
+/// The most dimensions of a tensor.
+const MAX_RANK: usize = 8;
+
 /// A tensor that is read.
 pub(crate) struct Tensor<'a> {
-    pub(crate) dims: Vec<usize>,
+    sizes: [usize; MAX_RANK],
+    rank: usize,
     r#type: c_int,
     data: *const c_void,
     lives: PhantomData<&'a [u8]>,
 }
 
 impl<'a> Tensor<'a> {
+    /// The dimensions.
+    pub(crate) fn dims(&self) -> &[usize] {
+        &self.sizes[..self.rank]
+    }
+
     /// The number of elements.
     pub(crate) fn numel(&self) -> usize {
-        self.dims.iter().product()
+        self.dims().iter().product()
+    }
+
+    /// The type of the elements.
+    pub(crate) fn dtype(&self) -> Result<DType, String> {
+        dtype_of(self.r#type).ok_or_else(|| format!("element type {} has no kernel", self.r#type))
+    }
+
+    /// The bytes of the elements.
+    pub(crate) fn bytes(&self) -> Result<&'a [u8], String> {
+        let len = self.numel() * element_bytes(self.dtype()?);
+        if len == 0 {
+            return Ok(&[]);
+        }
+        // SAFETY: onnxruntime keeps so many elements of that type there, and they live as long as the tensor.
+        Ok(unsafe { std::slice::from_raw_parts(self.data.cast::<u8>(), len) })
     }
 
     /// The elements.
@@ -201,16 +249,22 @@ impl<'a> Info<'a> {
         Self { api, info, lives: PhantomData }
     }
 
-    /// A float attribute, or its default.
-    pub(crate) fn float(&self, name: &CStr, default: f32) -> f32 {
-        let mut value = default;
+    /// A float attribute, if it is there.
+    pub(crate) fn float(&self, name: &CStr) -> Option<f32> {
+        let mut value = 0.0;
         // SAFETY: the type of that place.
         let get: abi::FloatAttribute = unsafe { self.api.function(place::FLOAT_ATTRIBUTE) };
         // SAFETY: a node by `new`; the value is written only on success.
-        match self.api.check(unsafe { get(self.info, name.as_ptr(), &raw mut value) }) {
-            Ok(()) => value,
-            Err(_) => default,
-        }
+        self.api.check(unsafe { get(self.info, name.as_ptr(), &raw mut value) }).ok().map(|()| value)
+    }
+
+    /// An integer as attribute, if it is there.
+    pub(crate) fn int(&self, name: &CStr) -> Option<i64> {
+        let mut value = 0;
+        // SAFETY: the type of that place.
+        let get: abi::IntAttribute = unsafe { self.api.function(place::INT_ATTRIBUTE) };
+        // SAFETY: a node by `new`; the value is written only on success.
+        self.api.check(unsafe { get(self.info, name.as_ptr(), &raw mut value) }).ok().map(|()| value)
     }
 
     /// A list of integers as attribute.
@@ -228,16 +282,21 @@ impl<'a> Info<'a> {
 
     /// An input that must be a constant of the model.
     pub(crate) fn constant(&self, index: usize) -> Result<Tensor<'a>, String> {
+        self.constant_if(index)?.ok_or_else(|| format!("input {index} must be a constant of the model"))
+    }
+
+    /// An input that may be a constant of the model.
+    pub(crate) fn constant_if(&self, index: usize) -> Result<Option<Tensor<'a>>, String> {
         let (mut is_constant, mut value) = (0, ptr::null());
         // SAFETY: the type of that place.
         let get: abi::ConstantInput = unsafe { self.api.function(place::CONSTANT_INPUT) };
         // SAFETY: a node by `new`.
         self.api.check(unsafe { get(self.info, index, &raw mut is_constant, &raw mut value) })?;
         if is_constant == 0 || value.is_null() {
-            return Err(format!("input {index} must be a constant of the model"));
+            return Ok(None);
         }
         // SAFETY: a constant of the model, which lives at least until the constructor of the kernel returns.
-        unsafe { self.api.tensor(value) }
+        unsafe { self.api.tensor(value) }.map(Some)
     }
 }
 
@@ -272,17 +331,7 @@ impl<'a> Call<'a> {
     /// The elements of an output of these dimensions, to be written. Taking the call exclusively keeps two callers from
     /// the same output.
     pub(crate) fn output<T: Element>(&mut self, index: usize, dims: &[usize]) -> Result<&'a mut [T], String> {
-        let wide: Option<Vec<i64>> = dims.iter().map(|&d| i64::try_from(d).ok()).collect();
-        let wide = wide.ok_or("an output is too large")?;
-        let (mut value, mut data) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: the type of that place.
-        let make: abi::ContextOutput = unsafe { self.api.function(place::CONTEXT_OUTPUT) };
-        // SAFETY: the type of that place.
-        let data_of: abi::TensorData = unsafe { self.api.function(place::TENSOR_DATA) };
-        // SAFETY: a call by `new`; the dimensions are copied.
-        self.api.check(unsafe { make(self.context, index, wide.as_ptr(), wide.len(), &raw mut value) })?;
-        // SAFETY: the output that was made above.
-        self.api.check(unsafe { data_of(value, &raw mut data) })?;
+        let data = self.room(index, dims)?;
         let numel = dims.iter().product();
         if numel == 0 {
             return Ok(&mut []);
@@ -290,5 +339,37 @@ impl<'a> Call<'a> {
         // SAFETY: onnxruntime has made room for so many elements of the type that the operator declares for this output,
         // aligned, which every bit pattern fits; each output is asked for once per call.
         Ok(unsafe { std::slice::from_raw_parts_mut(data.cast::<T>(), numel) })
+    }
+
+    /// The bytes of an output of these dimensions and of the type that the operator declares, as [`Call::output`].
+    pub(crate) fn output_bytes(&mut self, index: usize, dtype: DType, dims: &[usize]) -> Result<&'a mut [u8], String> {
+        let data = self.room(index, dims)?;
+        let len = dims.iter().product::<usize>() * element_bytes(dtype);
+        if len == 0 {
+            return Ok(&mut []);
+        }
+        // SAFETY: as in `output`, seen as bytes.
+        Ok(unsafe { std::slice::from_raw_parts_mut(data.cast::<u8>(), len) })
+    }
+
+    /// Where onnxruntime wants the elements of an output of these dimensions.
+    fn room(&mut self, index: usize, dims: &[usize]) -> Result<*mut c_void, String> {
+        let mut wide = [0i64; MAX_RANK];
+        if dims.len() > MAX_RANK {
+            return Err(format!("an output of rank {}, where at most {MAX_RANK} is known", dims.len()));
+        }
+        for (wide, &dim) in wide.iter_mut().zip(dims) {
+            *wide = i64::try_from(dim).map_err(|_| "an output is too large")?;
+        }
+        let (mut value, mut data) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the type of that place.
+        let make: abi::ContextOutput = unsafe { self.api.function(place::CONTEXT_OUTPUT) };
+        // SAFETY: the type of that place.
+        let data_of: abi::TensorData = unsafe { self.api.function(place::TENSOR_DATA) };
+        // SAFETY: a call by `new`; the dimensions are copied.
+        self.api.check(unsafe { make(self.context, index, wide.as_ptr(), dims.len(), &raw mut value) })?;
+        // SAFETY: the output that was made above.
+        self.api.check(unsafe { data_of(value, &raw mut data) })?;
+        Ok(data)
     }
 }

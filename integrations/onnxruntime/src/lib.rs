@@ -1,4 +1,4 @@
-//! A library of custom operators for onnxruntime: the operators of `ai.bitc` that carry the weights, on bitc's kernels.
+//! A library of custom operators for onnxruntime: the operators of `ai.bitc` on bitc's kernels.
 //!
 //! ```python
 //! options = onnxruntime.SessionOptions()
@@ -7,16 +7,20 @@
 //! ```
 //!
 //! A model that `bitc export` wrote runs without this library as well: onnxruntime then takes the bodies of the operators.
-//! With it, an operator that is registered here wins over its body, and the others keep theirs. `onnx/AI_BITC.md` defines
-//! what each computes.
+//! With it, an operator that is registered here wins over its body. `TernaryWeight` alone keeps its body, which onnxruntime
+//! computes once when it loads a model. `onnx/AI_BITC.md` defines what each
+//! computes.
 //!
 //! `abi.rs` declares the part of onnxruntime's C interface that is used, `api.rs` makes it safe, `operator.rs` turns a
-//! Rust type into an operator. The operators themselves are safe code.
+//! Rust type into an operator. The operators themselves are safe code: quantisers and fully connected layers call the
+//! kernels, and what stands in `ops/compiled.rs` is compiled, each node by itself, to a program for the runtime.
 
 mod abi;
 mod api;
 mod operator;
 mod ops;
+mod program;
+mod scratch;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,6 @@
 //! The operators.
 
+mod compiled;
 mod linear;
 mod quantize;
 
@@ -14,6 +15,15 @@ pub(crate) fn all() -> Vec<&'static CustomOp> {
         describe::<quantize::QuantizeActQuotient>(),
         describe::<linear::BitLinear>(),
         describe::<linear::IntLinear>(),
+        describe::<compiled::RoundAct>(),
+        describe::<compiled::BitLinearGrouped>(),
+        describe::<compiled::BitConv>(),
+        describe::<compiled::IntConv>(),
+        describe::<compiled::Encode>(),
+        describe::<compiled::EncodeChosen>(),
+        describe::<compiled::LutLayer>(),
+        describe::<compiled::LutLayerReal>(),
+        describe::<compiled::GroupSum>(),
     ]
 }
 

@@ -1,6 +1,8 @@
 //! The operators against a small onnxruntime of their own: a table of functions that holds tensors in memory.
 #![expect(unsafe_code, reason = "the other side of the border to onnxruntime")]
 
+mod models;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -27,6 +29,13 @@ impl Stored {
         Self { dims: dims.to_vec(), r#type, data }
     }
 
+    /// The bytes of the elements.
+    fn bytes(&self) -> Vec<u8> {
+        let size = if matches!(self.r#type, element::F32 | element::I32) { 4 } else { 1 };
+        let all = self.data.iter().flat_map(|w| w.to_le_bytes());
+        all.take(self.dims.iter().product::<i64>() as usize * size).collect()
+    }
+
     fn floats(&self) -> Vec<f32> {
         let words = self.data.iter().flat_map(|w| [*w as u32, (*w >> 32) as u32]);
         words.take(self.dims.iter().product::<i64>() as usize).map(f32::from_bits).collect()
@@ -37,6 +46,7 @@ impl Stored {
 #[derive(Default)]
 struct Node {
     floats: BTreeMap<String, f32>,
+    int: BTreeMap<String, i64>,
     ints: BTreeMap<String, Vec<i64>>,
     constants: BTreeMap<usize, Stored>,
 }
@@ -119,6 +129,15 @@ unsafe extern "system" fn float_attribute(info: *const KernelInfo, name: *const 
     ptr::null_mut()
 }
 
+unsafe extern "system" fn int_attribute(info: *const KernelInfo, name: *const c_char, out: *mut i64) -> *mut Status {
+    // SAFETY: a node of this file.
+    let node = unsafe { &*info.cast::<Node>() };
+    let Some(&value) = node.int.get(&text(name)) else { return fault("no such attribute") };
+    // SAFETY: a place for the result.
+    unsafe { out.write(value) };
+    ptr::null_mut()
+}
+
 unsafe extern "system" fn ints_attribute(
     info: *const KernelInfo,
     name: *const c_char,
@@ -196,6 +215,7 @@ fn table() -> *const Table {
         put(place::ELEMENT_TYPE, element_type as *const ());
         put(place::TENSOR_DATA, tensor_data as *const ());
         put(place::FLOAT_ATTRIBUTE, float_attribute as *const ());
+        put(place::INT_ATTRIBUTE, int_attribute as *const ());
         put(place::INTS_ATTRIBUTE, ints_attribute as *const ());
         put(place::CONSTANT_INPUT, constant_input as *const ());
         put(place::CONTEXT_INPUT, context_input as *const ());

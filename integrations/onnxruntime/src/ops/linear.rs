@@ -10,19 +10,38 @@ use super::ZERO_POINT;
 use crate::abi::element::{F32, U8};
 use crate::api::{Call, Info};
 use crate::operator::Operator;
+use crate::scratch::{Aligned, with_rows};
 
-/// Weights in the layout of the kernels.
-struct Weights {
+/// Weights in the layout of the kernels, with what is known of the layer before it runs.
+struct Layer {
     layout: Layout,
-    packed: Vec<u8>,
+    packed: Aligned<u8>,
     /// Outputs and inputs.
     n: usize,
     k: usize,
+    /// The scales of the weights, where they are constant.
+    scale: Option<Vec<f32>>,
+    /// The bias, where it is constant: one for each output, or none at all.
+    bias: Option<Option<Vec<f32>>>,
 }
 
-impl Weights {
+/// Faults where there is neither one number for all nor one for each.
+fn one_or(what: &str, len: usize, all: usize) -> Result<(), String> {
+    if len == 1 || len == all { Ok(()) } else { Err(format!("{what}: 1 or {all} expected, found {len}")) }
+}
+
+/// A bias for each of `n` outputs; negative zeros change nothing and are none.
+fn whole_bias(bias: &[f32], n: usize) -> Result<Option<Vec<f32>>, String> {
+    one_or("biases", bias.len(), n)?;
+    if bias.iter().all(|b| b.to_bits() == 1 << 31) {
+        return Ok(None);
+    }
+    Ok(Some(if bias.len() == n { bias.to_vec() } else { vec![bias[0]; n] }))
+}
+
+impl Layer {
     /// Packs weights that are given column by column, `[k, n]`.
-    fn new(layout: Layout, k: usize, n: usize, columns: &[i8]) -> Result<Self, String> {
+    fn new(info: &Info<'_>, layout: Layout, k: usize, n: usize, columns: &[i8]) -> Result<Self, String> {
         if k == 0 {
             return Err("a product over no inputs has no kernel".into());
         }
@@ -32,51 +51,61 @@ impl Weights {
         }
         let rows: Vec<i8> = (0..n).flat_map(|row| (0..k).map(move |i| columns[i * n + row])).collect();
         let packed = layout.pack(n, k, &rows).map_err(|e| e.to_string())?;
-        Ok(Self { layout, packed, n, k })
+        let known = |i: usize| info.constant_if(i)?.map(|t| t.elements::<f32>()).transpose();
+        let scale = known(3)?.map(<[f32]>::to_vec);
+        if let Some(scale) = &scale {
+            one_or("scales of weights", scale.len(), n)?;
+        }
+        let bias = known(4)?.map(|bias| whole_bias(bias, n)).transpose()?;
+        Ok(Self { layout, packed: Aligned::copy_of(&packed), n, k, scale, bias })
     }
 
     fn compute(&self, call: &mut Call<'_>) -> Result<(), String> {
         let (q, q_scale) = (call.input(0)?, call.input(1)?);
-        let (scale, bias) = (call.input(3)?.elements::<f32>()?, call.input(4)?.elements::<f32>()?);
         let (bytes, q_scale) = (q.elements::<u8>()?, q_scale.elements::<f32>()?);
-        if q.dims.last() != Some(&self.k) {
-            return Err(format!("rows of {} expected, found {:?}", self.k, q.dims));
-        }
-        let rows: usize = q.dims[..q.dims.len() - 1].iter().product();
-        let mut dims = q.dims.clone();
-        dims.pop();
-        dims.push(self.n);
-        let per = |what: &str, len: usize, all: usize| {
-            if len == 1 || len == all { Ok(()) } else { Err(format!("{what}: 1 or {all} expected, found {len}")) }
+        let Some((&k, outer)) = q.dims().split_last().filter(|(k, _)| **k == self.k) else {
+            return Err(format!("rows of {} expected, found {:?}", self.k, q.dims()));
         };
-        per("scales of activations", q_scale.len(), rows)?;
-        per("scales of weights", scale.len(), self.n)?;
-        per("biases", bias.len(), self.n)?;
-        let y = call.output::<f32>(0, &dims)?;
+        let rows: usize = outer.iter().product();
+        one_or("scales of activations", q_scale.len(), rows)?;
+        let scale = match &self.scale {
+            Some(scale) => scale,
+            None => call.input(3)?.elements::<f32>()?,
+        };
+        one_or("scales of weights", scale.len(), self.n)?;
+        let computed;
+        let bias = match &self.bias {
+            Some(bias) => bias.as_deref(),
+            None => {
+                computed = whole_bias(call.input(4)?.elements::<f32>()?, self.n)?;
+                computed.as_deref()
+            }
+        };
+        let y = call.output::<f32>(0, &[outer, &[self.n]].concat())?;
         if y.is_empty() {
             return Ok(());
         }
-        let pitch = self.k.next_multiple_of(64);
-        let mut integers = vec![0i8; rows * pitch];
-        let mut sums = Vec::with_capacity(rows);
-        for (integers, bytes) in integers.chunks_exact_mut(pitch).zip(bytes.chunks_exact(self.k)) {
-            integers.iter_mut().zip(bytes).for_each(|(q, byte)| *q = (byte ^ ZERO_POINT).cast_signed());
-            sums.push(integers.iter().map(|&q| i32::from(q)).sum());
-        }
-        // A bias of one number is one for every output; negative zeros change nothing.
-        let widened = if bias.len() == self.n { None } else { Some(vec![bias[0]; self.n]) };
-        let bias = widened.as_deref().unwrap_or(bias);
-        let bias = (!bias.iter().all(|b| b.to_bits() == 1 << 31)).then_some(bias);
-        let product =
-            BitProduct { layout: self.layout, w: &self.packed, n: self.n, k: self.k, q: &integers, pitch, sums: &sums };
-        let post = Post { row_scale: q_scale, scale, bias, activation: Activation::None };
-        kernels::best().bit_linear(product, &post, y);
+        let pitch = k.next_multiple_of(64);
+        with_rows(rows * pitch, rows, |integers, sums| {
+            for ((integers, sum), bytes) in integers.chunks_exact_mut(pitch).zip(&mut *sums).zip(bytes.chunks_exact(k))
+            {
+                let (integers, padding) = integers.split_at_mut(k);
+                integers.iter_mut().zip(bytes).for_each(|(q, byte)| *q = (byte ^ ZERO_POINT).cast_signed());
+                padding.fill(0);
+                let total: u32 = bytes.iter().map(|&b| u32::from(b)).sum();
+                // The sum of the integers fits, whatever wraps on the way to it.
+                *sum = total.wrapping_sub(u32::from(ZERO_POINT) * k as u32).cast_signed();
+            }
+            let product = BitProduct { layout: self.layout, w: &self.packed, n: self.n, k, q: integers, pitch, sums };
+            let post = Post { row_scale: q_scale, scale, bias, activation: Activation::None };
+            kernels::best().bit_linear(product, &post, y);
+        });
         Ok(())
     }
 }
 
 /// A product by packed ternary weights.
-pub(super) struct BitLinear(Weights);
+pub(super) struct BitLinear(Layer);
 
 impl Operator for BitLinear {
     const NAME: &'static CStr = c"BitLinear";
@@ -97,7 +126,7 @@ impl Operator for BitLinear {
         let codes = packed.iter().flat_map(|&byte| (0..4).map(move |i| (byte >> (2 * i)) & 3));
         // 3 is no code, and no weight that could be packed.
         let columns: Vec<i8> = codes.take(numel).map(|code| code.cast_signed() - 1).collect();
-        Weights::new(Layout::Trit2, k, n, &columns).map(Self)
+        Layer::new(info, Layout::Trit2, k, n, &columns).map(Self)
     }
 
     fn compute(&self, call: &mut Call<'_>) -> Result<(), String> {
@@ -106,7 +135,7 @@ impl Operator for BitLinear {
 }
 
 /// A product by weights of eight bits.
-pub(super) struct IntLinear(Weights);
+pub(super) struct IntLinear(Layer);
 
 impl Operator for IntLinear {
     const NAME: &'static CStr = c"IntLinear";
@@ -115,9 +144,9 @@ impl Operator for IntLinear {
 
     fn new(info: &Info<'_>) -> Result<Self, String> {
         let w = info.constant(2)?;
-        let &[k, n] = &w.dims[..] else { return Err(format!("weights of rank 2 expected, found {:?}", w.dims)) };
+        let &[k, n] = w.dims() else { return Err(format!("weights of rank 2 expected, found {:?}", w.dims())) };
         let columns: Vec<i8> = w.elements::<u8>()?.iter().map(|b| (b ^ ZERO_POINT).cast_signed()).collect();
-        Weights::new(Layout::Int8, k, n, &columns).map(Self)
+        Layer::new(info, Layout::Int8, k, n, &columns).map(Self)
     }
 
     fn compute(&self, call: &mut Call<'_>) -> Result<(), String> {

@@ -9,6 +9,7 @@ use super::ZERO_POINT;
 use crate::abi::element::{F32, U8};
 use crate::api::{Call, Info};
 use crate::operator::Operator;
+use crate::scratch::with_rows;
 
 /// A quantiser of one kind.
 struct Quantizer {
@@ -19,13 +20,13 @@ struct Quantizer {
 impl Quantizer {
     fn new(info: &Info<'_>, kind: QuantizeKind) -> Result<Self, String> {
         let whole = |name: &CStr, default: f32| -> Result<i8, String> {
-            let value = info.float(name, default);
+            let value = info.float(name).unwrap_or(default);
             let fits = value.fract() == 0.0 && (-128.0..=127.0).contains(&value);
             if fits { Ok(value as i8) } else { Err(format!("{} must be a small whole number", name.to_string_lossy())) }
         };
-        let levels = info.float(c"levels", 127.0);
-        let (max_floor, scale_floor) = (info.float(c"max_floor", 0.0), info.float(c"scale_floor", 0.0));
-        let divisor_add = info.float(c"divisor_add", 0.0);
+        let levels = info.float(c"levels").unwrap_or(127.0);
+        let floor = |name: &CStr| info.float(name).unwrap_or(0.0);
+        let (max_floor, scale_floor, divisor_add) = (floor(c"max_floor"), floor(c"scale_floor"), floor(c"divisor_add"));
         // max(m, f) / L == max(m / L, f / L): division rounds monotonically.
         let (floor, eps) = match (kind, max_floor != 0.0, scale_floor != 0.0, divisor_add != 0.0) {
             (QuantizeKind::Divide, true, false, false) => (Floor::Clip, max_floor / levels),
@@ -59,22 +60,22 @@ impl Quantizer {
 
     fn compute(&self, call: &mut Call<'_>) -> Result<(), String> {
         let x = call.input(0)?;
-        let (sharing, scale_dims) = self.sharing(&x.dims)?;
+        let (sharing, scale_dims) = self.sharing(x.dims())?;
         let values = x.elements::<f32>()?;
-        let bytes = call.output::<u8>(0, &x.dims)?;
+        let bytes = call.output::<u8>(0, x.dims())?;
         let scale = call.output::<f32>(1, &scale_dims)?;
         if values.is_empty() {
             scale.fill(0.0);
             return Ok(());
         }
-        let columns = x.dims.last().copied().unwrap_or(1);
+        let columns = x.dims().last().copied().unwrap_or(1);
         let (rows, pitch) = (values.len() / columns, columns.next_multiple_of(64));
-        let mut q = vec![0i8; rows * pitch];
-        let out = Quantized { q: &mut q, pitch, scale, sums: None };
-        kernels::best().quantize(values, columns, &self.rule, sharing, out);
-        for (bytes, q) in bytes.chunks_exact_mut(columns).zip(q.chunks_exact(pitch)) {
-            bytes.iter_mut().zip(q).for_each(|(byte, q)| *byte = q.cast_unsigned() ^ ZERO_POINT);
-        }
+        with_rows(rows * pitch, 0, |q, _| {
+            kernels::best().quantize(values, columns, &self.rule, sharing, Quantized { q, pitch, scale, sums: None });
+            for (bytes, q) in bytes.chunks_exact_mut(columns).zip(q.chunks_exact(pitch)) {
+                bytes.iter_mut().zip(q).for_each(|(byte, q)| *byte = q.cast_unsigned() ^ ZERO_POINT);
+            }
+        });
         Ok(())
     }
 }
