@@ -1,9 +1,10 @@
 //! Section `consts`: type, layout, shape and place in `data` of every constant.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::buffers::read_dtype;
-use crate::cursor::{Cursor, index, put_count, put_u32, put_u64, to_u64};
+use crate::cursor::{Cursor, index, put_count, put_u32, put_u64, to_u64, to_usize};
 use crate::layout::Layout;
 use crate::{ALIGN, DType, ErrorKind, FormatError, MAX_RANK};
 
@@ -58,10 +59,14 @@ impl Const {
 }
 
 /// Reads the constants; they have to cover `data` from front to back.
-pub(crate) fn read(cursor: &mut Cursor<'_>, data: &[u8], data_offset: u64) -> Result<Vec<Const>, FormatError> {
+pub(crate) fn read<'a>(
+    cursor: &mut Cursor<'_>,
+    data: Range<usize>,
+    bytes_of: &dyn Fn(Range<usize>) -> &'a [u8],
+) -> Result<Vec<Const>, FormatError> {
     let n = cursor.count("constants", MAX_CONSTS, 28)?;
     let mut consts = Vec::with_capacity(n);
-    let mut rest = Cursor::new(data, data_offset);
+    let mut end = data.start;
     for i in 0..n {
         let at = cursor.clone();
         let dtype = read_dtype(cursor)?;
@@ -80,23 +85,33 @@ pub(crate) fn read(cursor: &mut Cursor<'_>, data: &[u8], data_offset: u64) -> Re
             return Err(at.error(ErrorKind::ConstLength { expected, found: len_bytes }));
         }
         if i > 0 {
-            skip_padding(&mut rest, data_offset)?;
+            // Sections begin at multiples of the same alignment.
+            let padding = end.wrapping_neg() & ALIGN.wrapping_sub(1);
+            let next = take(end, padding, &data)?;
+            Cursor::new(bytes_of(end..next), to_u64(end)).zeros(padding, "the padding of `data`")?;
+            end = next;
         }
-        let expected = rest.offset().saturating_sub(data_offset);
+        let expected = to_u64(end.saturating_sub(data.start));
         if offset != expected {
             return Err(at.error(ErrorKind::ConstOffset { expected, found: offset }));
         }
-        rest.take(crate::cursor::to_usize(len_bytes))?;
+        end = take(end, to_usize(len_bytes), &data)?;
         consts.push(entry);
     }
-    rest.finish()?;
-    Ok(consts)
+    match data.end.saturating_sub(end) {
+        0 => Ok(consts),
+        left => Err(FormatError { kind: ErrorKind::Trailing { bytes: to_u64(left) }, offset: to_u64(end) }),
+    }
 }
 
-/// Skips the zeros up to the next multiple of 64 bytes of `data`.
-fn skip_padding(rest: &mut Cursor<'_>, data_offset: u64) -> Result<(), FormatError> {
-    let used = crate::cursor::to_usize(rest.offset().saturating_sub(data_offset));
-    rest.zeros(used.wrapping_neg() & ALIGN.wrapping_sub(1), "the padding of `data`")
+/// The end of the next `n` bytes of `data`.
+fn take(start: usize, n: usize, data: &Range<usize>) -> Result<usize, FormatError> {
+    let left = data.end.saturating_sub(start);
+    if n > left {
+        let kind = ErrorKind::Truncated { needed: to_u64(n), found: to_u64(left) };
+        return Err(FormatError { kind, offset: to_u64(start) });
+    }
+    Ok(start.saturating_add(n))
 }
 
 pub(crate) fn write(consts: &[Const], out: &mut Vec<u8>) {

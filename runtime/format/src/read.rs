@@ -86,74 +86,8 @@ impl<'a> Artifact<'a> {
     /// assert_eq!(error.kind, ErrorKind::Magic);
     /// ```
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let table = read_table(bytes)?;
-        let section = |kind: u32| table.iter().find(|s| s.kind == kind);
-        let cursor = |kind: u32| match section(kind) {
-            Some(s) => Ok(Cursor::new(bytes.get(s.range.clone()).unwrap_or_default(), to_u64(s.range.start))),
-            None => Err(FormatError { kind: ErrorKind::SectionMissing { name: section_name(kind) }, offset: 0 }),
-        };
-
-        let mut from = cursor(kind::DIMS)?;
-        let dims = Dims::read(&mut from)?;
-        from.finish()?;
-
-        let mut from = cursor(kind::BUFFERS)?;
-        let (n_slots, buffers) = buffers::read(&mut from, dims.exprs().len())?;
-        from.finish()?;
-
-        let mut from = cursor(kind::IO)?;
-        let inputs = ports::read(&mut from, buffers.len())?;
-        let outputs = ports::read(&mut from, buffers.len())?;
-        from.finish()?;
-        check_symbols(&dims, &inputs, &buffers)?;
-
-        let data = section(kind::DATA).map(|s| s.range.clone());
-        let Some(data) = data else {
-            return Err(FormatError { kind: ErrorKind::SectionMissing { name: "data" }, offset: 0 });
-        };
-        let mut from = cursor(kind::CONSTS)?;
-        let data_bytes = bytes.get(data.clone()).unwrap_or_default();
-        let consts = consts::read(&mut from, data_bytes, to_u64(data.start))?;
-        from.finish()?;
-
-        let mut from = cursor(kind::CODE)?;
-        let n = from.count("instructions", MAX_INSTS, 4)?;
-        let (mut code, mut code_offsets) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        for _ in 0..n {
-            code_offsets.push(from.offset());
-            code.push(Inst::read(&mut from)?);
-        }
-        from.finish()?;
-
-        let mut meta = None;
-        if section(kind::META).is_some() {
-            let mut from = cursor(kind::META)?;
-            meta = Some(Meta::read(&mut from, code.len())?);
-            from.finish()?;
-        }
-        let ir = section(kind::IR).map(|s| s.range.clone());
-        let sections = table.iter().map(|s| (section_name(s.kind), s.range.clone())).collect();
-        let networks = Networks::read(&code, &consts, |c| {
-            let start = data.start.saturating_add(to_usize(c.offset));
-            (bytes.get(start..start.saturating_add(to_usize(c.len_bytes))).unwrap_or_default(), start)
-        })?;
-        let contents = Contents {
-            dims,
-            inputs,
-            outputs,
-            n_slots,
-            buffers,
-            consts,
-            code,
-            code_offsets,
-            meta,
-            data,
-            ir,
-            sections,
-            networks,
-        };
-        let values = contents.dims.evaluate(&[])?;
-        contents.check(&values)?;
+        let sections = read_table(bytes)?;
+        let contents = Contents::read(&sections, &|range| bytes.get(range).unwrap_or_default())?;
         Ok(Self { bytes, contents })
     }
 
@@ -179,6 +113,80 @@ impl<'a> Artifact<'a> {
 }
 
 impl Contents {
+    /// Reads the sections of a file; `bytes_of` gives the bytes of a section, of a constant, or of a padding in `data`.
+    pub(crate) fn read<'a>(
+        table: &[Section],
+        bytes_of: &dyn Fn(Range<usize>) -> &'a [u8],
+    ) -> Result<Self, FormatError> {
+        let section = |kind: u32| table.iter().find(|s| s.kind == kind);
+        let cursor = |kind: u32| match section(kind) {
+            Some(s) => Ok(Cursor::new(bytes_of(s.range.clone()), to_u64(s.range.start))),
+            None => Err(FormatError { kind: ErrorKind::SectionMissing { name: section_name(kind) }, offset: 0 }),
+        };
+
+        let mut from = cursor(kind::DIMS)?;
+        let dims = Dims::read(&mut from)?;
+        from.finish()?;
+
+        let mut from = cursor(kind::BUFFERS)?;
+        let (n_slots, buffers) = buffers::read(&mut from, dims.exprs().len())?;
+        from.finish()?;
+
+        let mut from = cursor(kind::IO)?;
+        let inputs = ports::read(&mut from, buffers.len())?;
+        let outputs = ports::read(&mut from, buffers.len())?;
+        from.finish()?;
+        check_symbols(&dims, &inputs, &buffers)?;
+
+        let data = section(kind::DATA).map(|s| s.range.clone());
+        let Some(data) = data else {
+            return Err(FormatError { kind: ErrorKind::SectionMissing { name: "data" }, offset: 0 });
+        };
+        let mut from = cursor(kind::CONSTS)?;
+        let consts = consts::read(&mut from, data.clone(), bytes_of)?;
+        from.finish()?;
+
+        let mut from = cursor(kind::CODE)?;
+        let n = from.count("instructions", MAX_INSTS, 4)?;
+        let (mut code, mut code_offsets) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for _ in 0..n {
+            code_offsets.push(from.offset());
+            code.push(Inst::read(&mut from)?);
+        }
+        from.finish()?;
+
+        let mut meta = None;
+        if section(kind::META).is_some() {
+            let mut from = cursor(kind::META)?;
+            meta = Some(Meta::read(&mut from, code.len())?);
+            from.finish()?;
+        }
+        let ir = section(kind::IR).map(|s| s.range.clone());
+        let sections = table.iter().map(|s| (section_name(s.kind), s.range.clone())).collect();
+        let networks = Networks::read(&code, &consts, |c| {
+            let start = data.start.saturating_add(to_usize(c.offset));
+            (bytes_of(start..start.saturating_add(to_usize(c.len_bytes))), start)
+        })?;
+        let contents = Contents {
+            dims,
+            inputs,
+            outputs,
+            n_slots,
+            buffers,
+            consts,
+            code,
+            code_offsets,
+            meta,
+            data,
+            ir,
+            sections,
+            networks,
+        };
+        let values = contents.dims.evaluate(&[])?;
+        contents.check(&values)?;
+        Ok(contents)
+    }
+
     /// Symbols and dimensions.
     pub fn dims(&self) -> &Dims {
         &self.dims
@@ -247,9 +255,10 @@ impl Contents {
 }
 
 /// One entry of the section table.
-struct Section {
-    kind: u32,
-    range: Range<usize>,
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    pub(crate) kind: u32,
+    pub(crate) range: Range<usize>,
 }
 
 /// Reads header and section table; checks that the sections fill the file and have their checksums.

@@ -7,12 +7,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
+use crate::image::Image;
 use crate::inst::{Cast, Domain, Map, MapOp, ReduceOp, Slice, Softmax, Step};
 use crate::read::kind;
-use crate::write::assemble;
 use crate::{
     Artifact, ArtifactWriter, BufferId, ConstId, DType, DTypeSet, DimExpr, DimId, ErrorKind, Fault, Inst, Layer,
-    Layout, Meta, SlotId, SymbolId,
+    Layout, Meta, Shared, SlotId, SymbolId,
 };
 
 /// `y = x * c` for f32 [N, 2].
@@ -50,6 +50,11 @@ fn sections(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
             (word(entry), bytes[start..start + len].to_vec())
         })
         .collect()
+}
+
+/// The file made of these sections.
+fn assemble(sections: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    Image::assemble(sections.iter().map(|(kind, bytes)| (*kind, bytes.clone().into())).collect()).to_bytes()
 }
 
 /// The error after one section was replaced; its checksum is right.
@@ -459,4 +464,23 @@ fn the_specification_shows_real_bytes_and_every_instruction() {
     for layout in Layout::ALL {
         assert!(specification.contains(&format!("{} `{}`", layout.code(), layout.name())), "{}", layout.name());
     }
+}
+
+#[test]
+fn an_image_is_the_file_in_pieces() {
+    let large = vec![7u8; 10_000];
+    let with = |len: u64| {
+        let mut w = scaler();
+        w.shared_constant(DType::U8, Layout::Dense, &[len], Shared::new(large.clone()));
+        w.constant(DType::U8, Layout::Dense, &[3], &[1, 2, 3]);
+        w.shared_constant(DType::U8, Layout::Dense, &[10_000], Shared::new(large.clone()));
+        w.set_ir(b"graph".to_vec());
+        w
+    };
+    let (image, file) = (with(10_000).image().unwrap(), with(10_000).finish().unwrap());
+    assert_eq!(image.len_bytes(), file.len() as u64);
+    assert_eq!(image.to_bytes(), file);
+    assert!(image.pieces().filter(|piece| *piece == large).count() == 2, "large constants are not copied");
+    let (image, file) = (with(9_999).image().unwrap_err(), with(9_999).finish().unwrap_err());
+    assert_eq!(image, file);
 }

@@ -4,11 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use crate::cursor::{put_count, put_u32, put_u64, to_u64};
-use crate::read::{ENTRY_BYTES, HEADER_BYTES, MAGIC, kind};
+use crate::cursor::{put_count, to_u64};
+use crate::image::{Image, Pieces, Shared};
+use crate::read::kind;
 use crate::{
-    ALIGN, Artifact, Buffer, BufferId, Const, ConstId, DType, DTypeSet, DimExpr, DimId, Dims, FormatError, Inst,
-    Layout, Meta, Port, SlotId, SymbolId, VERSION, buffers, consts, crc, ports,
+    Artifact, Buffer, BufferId, Const, ConstId, Contents, DType, DTypeSet, DimExpr, DimId, Dims, FormatError, Inst,
+    Layout, Meta, Port, SlotId, SymbolId, buffers, consts, ports,
 };
 
 /// Builds an artifact table by table.
@@ -39,7 +40,7 @@ pub struct ArtifactWriter {
     n_slots: u32,
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) consts: Vec<Const>,
-    data: Vec<u8>,
+    data: Pieces,
     pub(crate) code: Vec<Inst>,
     meta: Option<Meta>,
     ir: Option<Vec<u8>>,
@@ -101,10 +102,14 @@ impl ArtifactWriter {
 
     /// A new constant; `bytes` are stored as they are.
     pub fn constant(&mut self, dtype: DType, layout: Layout, shape: &[u64], bytes: &[u8]) -> ConstId {
-        let offset = self.data.len().next_multiple_of(ALIGN);
-        self.data.resize(offset, 0);
-        self.data.extend_from_slice(bytes);
-        let (offset, len_bytes) = (to_u64(offset), to_u64(bytes.len()));
+        self.shared_constant(dtype, layout, shape, Shared::new(bytes.to_vec()))
+    }
+
+    /// As [`ArtifactWriter::constant`], with bytes that are not copied until the file is written.
+    pub fn shared_constant(&mut self, dtype: DType, layout: Layout, shape: &[u64], bytes: Shared) -> ConstId {
+        self.data.align();
+        let (offset, len_bytes) = (to_u64(self.data.len()), to_u64(bytes.bytes().len()));
+        self.data.push(bytes);
         self.consts.push(Const { dtype, layout, shape: shape.to_vec(), offset, len_bytes });
         ConstId(id(self.consts.len().saturating_sub(1)))
     }
@@ -141,17 +146,28 @@ impl ArtifactWriter {
     ///
     /// What [`Artifact::parse`] says about them.
     pub fn finish(self) -> Result<Vec<u8>, FormatError> {
-        let bytes = self.layout();
+        let bytes = self.layout().to_bytes();
         Artifact::parse(&bytes)?;
         Ok(bytes)
     }
 
-    /// The bytes, right or wrong.
-    pub(crate) fn layout(self) -> Vec<u8> {
+    /// The artifact in pieces, with constants where their owners have them.
+    ///
+    /// # Errors
+    ///
+    /// What [`Artifact::parse`] says about the bytes.
+    pub fn image(self) -> Result<Image, FormatError> {
+        let image = self.layout();
+        Contents::read(image.sections(), &|range| image.part(range))?;
+        Ok(image)
+    }
+
+    /// The file, right or wrong.
+    pub(crate) fn layout(self) -> Image {
         let section = |write: &dyn Fn(&mut Vec<u8>)| {
             let mut out = Vec::new();
             write(&mut out);
-            out
+            Pieces::from(out)
         };
         let mut sections = Vec::from([
             (kind::DIMS, section(&|out| self.dims.write(out))),
@@ -177,39 +193,10 @@ impl ArtifactWriter {
             sections.push((kind::META, section(&|out| meta.write(out))));
         }
         if let Some(ir) = self.ir {
-            sections.push((kind::IR, ir));
+            sections.push((kind::IR, ir.into()));
         }
-        assemble(&sections)
+        Image::assemble(sections)
     }
-}
-
-/// The file made of these sections, given in ascending order of their kinds.
-pub(crate) fn assemble(sections: &[(u32, Vec<u8>)]) -> Vec<u8> {
-    let table_bytes = sections.len().saturating_mul(ENTRY_BYTES);
-    let mut table = Vec::with_capacity(table_bytes);
-    let mut end = HEADER_BYTES.saturating_add(table_bytes);
-    for (kind, bytes) in sections {
-        let start = end.next_multiple_of(ALIGN);
-        put_u32(&mut table, *kind);
-        put_u32(&mut table, crc::crc32(bytes));
-        put_u64(&mut table, to_u64(start));
-        put_u64(&mut table, to_u64(bytes.len()));
-        put_u64(&mut table, 0);
-        end = start.saturating_add(bytes.len());
-    }
-    let mut out = Vec::with_capacity(end);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.0.to_le_bytes());
-    out.extend_from_slice(&VERSION.1.to_le_bytes());
-    put_u64(&mut out, to_u64(end));
-    put_count(&mut out, sections.len());
-    out.resize(HEADER_BYTES, 0);
-    out.extend_from_slice(&table);
-    for (_, bytes) in sections {
-        out.resize(out.len().next_multiple_of(ALIGN), 0);
-        out.extend_from_slice(bytes);
-    }
-    out
 }
 
 /// A table index as it is stored; one that is too large becomes one that no reader accepts.
