@@ -216,8 +216,10 @@ impl Driver {
             for dead in self.uses.release(graph, old) {
                 self.dead[dead.index()] = true;
                 origin.merge(&graph.node(dead).origin.clone());
-                let producers = graph.node(dead).inputs.iter().flatten().filter_map(|&v| graph.producer_id(v));
-                self.enqueue(producers.collect());
+                let read: Vec<ValueId> = graph.node(dead).inputs.iter().copied().flatten().collect();
+                self.enqueue(read.iter().filter_map(|&v| graph.producer_id(v)).collect());
+                // A weight that was rewritten is not held twice.
+                read.into_iter().filter(|&v| self.uses.count(v) == 0).for_each(|v| graph.give_up_constant(v));
             }
         }
         for &new in &added {

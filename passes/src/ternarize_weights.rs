@@ -104,6 +104,9 @@ struct Split {
 ///
 /// Magnitudes within the tolerance of each other are one scale, their mean.
 fn split_ternary(w: &Tensor, tolerance: f64) -> Option<Split> {
+    if !may_be_ternary(w, tolerance) {
+        return None;
+    }
     let values = w.to_vec::<f32>()?;
     let rows = *w.dims().first()?;
     let first = *values.first()?;
@@ -137,6 +140,16 @@ fn split_ternary(w: &Tensor, tolerance: f64) -> Option<Split> {
         let scale = Tensor::new(&[rows, columns.div_ceil(group)], &scales);
         Some(Split { ternary: ternary.clone(), scale, group })
     })
+}
+
+/// Whether the first values of the first row, or of the first column, share a magnitude, as they do with every kind of
+/// scale. What is not ternary is seldom copied to find that out.
+fn may_be_ternary(w: &Tensor, tolerance: f64) -> bool {
+    let (Some(values), Some(&rows)) = (w.iter::<f32>(), w.dims().first()) else { return false };
+    let Some(columns) = values.len().checked_div(rows).filter(|&n| n > 0) else { return false };
+    let shared = |values: Vec<f32>| common_magnitude(values.iter(), 3.0 * tolerance).is_some();
+    shared(values.clone().take(columns.min(SMALLEST_GROUP)).collect())
+        || shared(values.step_by(columns).take(SMALLEST_GROUP).collect())
 }
 
 /// The magnitude that all values but the zeros share; 0 where there are only zeros.

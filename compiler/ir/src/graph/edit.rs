@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Graph, Node, NodeId, Origin, Output, Value, ValueDef, ValueId};
+use crate::tensor::Tensor;
 
 /// A point to roll back to.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,18 @@ impl Graph {
         if self.value(to).name.is_empty() && self.value(to).def != ValueDef::Input {
             let name = std::mem::take(&mut self.values[from.index()].name);
             self.values[to.index()].name = name;
+        }
+    }
+
+    /// Gives up the elements of a constant that nothing reads any more, which compacting would do later.
+    ///
+    /// What is in its place has no elements and another type.
+    pub fn give_up_constant(&mut self, value: ValueId) {
+        let empty = Tensor::new::<u8>(&[0], &[]);
+        let dead = &mut self.values[value.index()];
+        if let ValueDef::Const(tensor) | ValueDef::Param(tensor) = &mut dead.def {
+            dead.ty = empty.ty();
+            *tensor = empty;
         }
     }
 

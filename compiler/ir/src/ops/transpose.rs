@@ -48,11 +48,22 @@ impl OpDef for Transpose {
 
     fn eval(&self, inputs: &Inputs<'_, Tensor>, _: &EvalCx<'_>) -> Result<Vec<Tensor>, EvalError> {
         let x = inputs.at(0);
-        let size = x.dtype().size_bytes();
-        let positions = ndarray::ArrayD::from_shape_vec(x.dims(), (0..x.numel()).collect()).expect("one position each");
-        let positions = positions.permuted_axes(self.perm.clone());
-        let bytes: Vec<u8> = positions.iter().flat_map(|&p| &x.bytes()[p * size..][..size]).copied().collect();
-        let y = Tensor::from_blob(x.dtype(), positions.shape(), Blob::new(bytes));
+        let bytes = match x.dtype().size_bytes() {
+            1 => permuted::<1>(x, &self.perm),
+            2 => permuted::<2>(x, &self.perm),
+            4 => permuted::<4>(x, &self.perm),
+            _ => permuted::<8>(x, &self.perm),
+        };
+        let dims: Vec<usize> = self.perm.iter().map(|&p| x.dims()[p]).collect();
+        let y = Tensor::from_blob(x.dtype(), &dims, Blob::new(bytes));
         Ok(vec![y.expect("the same elements in another order")])
     }
+}
+
+/// The elements of a tensor, `SIZE` bytes each, in the order of its permuted axes.
+fn permuted<const SIZE: usize>(x: &Tensor, perm: &[usize]) -> Vec<u8> {
+    let (elements, _) = x.bytes().as_chunks::<SIZE>();
+    let array = ndarray::ArrayViewD::from_shape(x.dims(), elements).expect("one element each");
+    let permuted: Vec<[u8; SIZE]> = array.permuted_axes(perm).iter().copied().collect();
+    permuted.into_flattened()
 }
