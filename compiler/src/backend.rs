@@ -7,6 +7,7 @@ pub mod logic;
 pub mod onnx;
 pub mod text;
 
+use bitc_format::Image;
 use bitc_ir::Graph;
 
 use crate::error::Failure;
@@ -36,11 +37,58 @@ pub trait Exporter: Sync {
         false
     }
 
-    /// The bytes of the graph in this format.
+    /// The graph in this format.
     ///
     /// # Errors
     /// Everything that the format cannot hold.
-    fn export(&self, graph: &Graph, options: &Options) -> Result<Vec<u8>, Failure>;
+    fn export(&self, graph: &Graph, options: &Options) -> Result<Content, Failure>;
+}
+
+/// What an exporter made.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Bytes in one place.
+    Bytes(Vec<u8>),
+    /// An artifact whose constants are where the graph has them.
+    Image(Image),
+}
+
+impl Content {
+    /// The bytes, piece by piece.
+    pub fn pieces(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match self {
+            Content::Bytes(bytes) => Box::new(std::iter::once(&bytes[..])),
+            Content::Image(image) => Box::new(image.pieces()),
+        }
+    }
+
+    /// The number of bytes.
+    pub fn len_bytes(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Image(image) => image.len_bytes(),
+        }
+    }
+
+    /// All bytes in one place.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Content::Bytes(bytes) => bytes,
+            Content::Image(image) => image.to_bytes(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Content::Bytes(bytes)
+    }
+}
+
+impl From<Image> for Content {
+    fn from(image: Image) -> Self {
+        Content::Image(image)
+    }
 }
 
 /// Every exporter; the first one is the default.

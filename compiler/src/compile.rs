@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitc_ir::{Dim, Facts, Graph, Origin, Tensor, random};
 use bitc_passes::{CheckValues, PassError, Report};
 
-use crate::backend;
+use crate::backend::{self, Content};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::{self, Imported, Source};
 use crate::lower::Target;
@@ -70,7 +70,7 @@ pub fn compile(source: &Source, options: &Options) -> Result<Compiled, Failure> 
         .map_err(|f| f.file(&source.name()))?;
     let seen = watch.finish()?;
     let settings = backend::Options { target: options.target, strip: options.strip, full: true };
-    let artifact = export(&graph, "bit", &settings).map_err(|f| f.file(&source.name()))?;
+    let artifact = export(&graph, "bit", &settings).map_err(|f| f.file(&source.name()))?.into_bytes();
     Ok(Compiled { source: imported, graph, artifact, seen, warnings })
 }
 
@@ -129,7 +129,7 @@ pub fn run_passes(
 ///
 /// # Errors
 /// Everything that the format cannot hold.
-pub fn export(graph: &Graph, format: &str, options: &backend::Options) -> Result<Vec<u8>, Failure> {
+pub fn export(graph: &Graph, format: &str, options: &backend::Options) -> Result<Content, Failure> {
     let exporter =
         backend::by_name(format).ok_or_else(|| Diagnostic::usage(format!("there is no format `{format}`")))?;
     exporter.export(graph, options)

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use bitc_format::{BufferId, ConstId, DType, DTypeSet, DimId, Inst, Layer, Layout, SymbolId};
 use bitc_ir::ops::Op;
-use bitc_ir::{Facts, Graph, NodeId, Shape, Tensor, ValueId};
+use bitc_ir::{Blob, Facts, Graph, NodeId, Shape, ValueId};
 
 use crate::error::{Diagnostic, Failure};
 use cx::{Cx, Refusal};
@@ -95,27 +95,8 @@ pub struct Const {
     pub layout: Layout,
     /// The dimensions.
     pub shape: Vec<u64>,
-    /// The bytes.
-    pub data: ConstData,
-}
-
-/// The bytes of a constant: shared with the graph, or packed for the artifact.
-#[derive(Clone, Debug)]
-pub enum ConstData {
-    /// Those of a tensor.
-    Tensor(Tensor),
-    /// Packed ones.
-    Packed(Vec<u8>),
-}
-
-impl ConstData {
-    /// The bytes as the artifact has them.
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            ConstData::Tensor(tensor) => tensor.bytes(),
-            ConstData::Packed(bytes) => bytes,
-        }
-    }
+    /// The bytes as the artifact has them: those of a tensor of the graph, or packed ones.
+    pub data: Blob,
 }
 
 /// An instruction and the nodes it computes.

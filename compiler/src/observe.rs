@@ -198,29 +198,41 @@ impl Seen {
     }
 }
 
+/// The nodes of a source as [`explain`] shows them: names and the operations that carry them, without the weights.
+#[derive(Clone, Debug, Default)]
+pub struct SourceNodes(Vec<(String, Vec<&'static str>)>);
+
+impl SourceNodes {
+    /// The nodes of a graph by the first name of their origin.
+    pub fn of(graph: &Graph) -> Self {
+        let mut rows: Vec<(String, Vec<&'static str>)> = Vec::new();
+        let mut row_of: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, node) in graph.nodes() {
+            let Some(name) = node.origin.names().first() else { continue };
+            let row = *row_of.entry(name).or_insert_with(|| {
+                rows.push((name.clone(), Vec::new()));
+                rows.len() - 1
+            });
+            rows[row].1.push(node.op.name());
+        }
+        Self(rows)
+    }
+}
+
 /// What became of each node of the source: the operations that stand for it at the end, what was applied to it, and
 /// what was not and why. Nodes are told apart by the first name of their origin; those that share it are one row.
-pub fn explain(source: &Graph, result: &Graph, remarks: &[Remark]) -> String {
-    let mut rows: Vec<(&str, Vec<&str>)> = Vec::new();
-    let mut row_of: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, node) in source.nodes() {
-        let Some(name) = node.origin.names().first() else { continue };
-        let row = *row_of.entry(name).or_insert_with(|| {
-            rows.push((name, Vec::new()));
-            rows.len() - 1
-        });
-        rows[row].1.push(node.op.name());
-    }
+pub fn explain(source: &SourceNodes, result: &Graph, remarks: &[Remark]) -> String {
+    let rows = &source.0;
     let became = by_name(result.nodes().map(|(_, n)| (&n.origin, n.op.name().to_owned())));
     let said = by_name(remarks.iter().map(|r| (&r.origin, said(r))));
     let names: Vec<String> = rows.iter().map(|(name, _)| crate::error::escape(name)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).min(40);
     let mut text = String::new();
     for ((key, ops), name) in rows.iter().zip(&names) {
-        let became = became.get(key).map_or_else(|| "gone".to_owned(), |ops| ops.join(", "));
+        let became = became.get(key.as_str()).map_or_else(|| "gone".to_owned(), |ops| ops.join(", "));
         let _ = writeln!(text, "{name:<width$}  {} -> {became}", ops.join(", "));
         let mut seen = BTreeSet::new();
-        for line in said.get(key).into_iter().flatten().filter(|line| seen.insert(line.as_str())) {
+        for line in said.get(key.as_str()).into_iter().flatten().filter(|line| seen.insert(line.as_str())) {
             let _ = writeln!(text, "{:width$}    {line}", "");
         }
     }

@@ -15,28 +15,47 @@ use crate::error::Diagnostic;
 /// # Errors
 /// If any step of writing fails; the temporary file is removed and an existing file at `path` is unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
-    let result = if path == Path::new("-") { to_stdout(bytes) } else { replace(path, bytes) };
+    write_pieces(path, &mut std::iter::once(bytes))
+}
+
+/// As [`write`], for bytes that follow each other and are not in one place.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_pieces(path: &Path, pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Diagnostic> {
+    let result = if path == Path::new("-") { to_stdout(pieces) } else { replace(path, pieces) };
     result.map_err(|e| Diagnostic::wrong_input(format!("cannot write: {e}")).file(path.display().to_string()))
 }
 
-fn to_stdout(bytes: &[u8]) -> io::Result<()> {
+fn to_stdout(pieces: &mut dyn Iterator<Item = &[u8]>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
+    write_each(&mut out, pieces)?;
     out.flush()
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_each(out: &mut dyn Write, pieces: &mut dyn Iterator<Item = &[u8]>) -> io::Result<()> {
+    for bytes in pieces {
+        out.write_all(bytes)?;
+    }
+    Ok(())
+}
+
+fn replace(path: &Path, pieces: &mut dyn Iterator<Item = &[u8]>) -> io::Result<()> {
     let target = match fs::metadata(path) {
         Ok(found) if found.is_file() => fs::canonicalize(path)?, // A link stays a link.
         Ok(found) if found.is_dir() => {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of this name"));
         }
-        Ok(_) => return OpenOptions::new().write(true).open(path)?.write_all(bytes), // A device or a pipe.
+        Ok(_) => {
+            // A device or a pipe.
+            let mut device = OpenOptions::new().write(true).open(path)?;
+            return write_each(&mut device, pieces);
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
         Err(e) => return Err(e),
     };
     let (file, temporary) = create_beside(&target)?;
-    let result = fill(file, bytes)
+    let result = fill(file, pieces)
         .and_then(|()| keep_permissions(&target, &temporary))
         .and_then(|()| fs::rename(&temporary, &target));
     if result.is_err() {
@@ -64,8 +83,8 @@ fn create_beside(target: &Path) -> io::Result<(File, PathBuf)> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary file"))
 }
 
-fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
+fn fill(mut file: File, pieces: &mut dyn Iterator<Item = &[u8]>) -> io::Result<()> {
+    write_each(&mut file, pieces)?;
     file.sync_all()
 }
 

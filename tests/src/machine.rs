@@ -26,7 +26,7 @@ impl Machine {
             Ok(lowered) => lowered,
             Err(failure) => return Ok(Err(failure.to_string())),
         };
-        let bytes = artifact::write(&lowered, Target::Any, false).map_err(|e| e.to_string())?;
+        let bytes = artifact::write(&lowered, Target::Any, false).map_err(|e| e.to_string())?.to_bytes();
         let program = Program::from_bytes(&bytes, &Limits::default()).map_err(|e| e.to_string())?;
         Ok(Ok(Self(Runnable::Program(Box::new(program)))))
     }

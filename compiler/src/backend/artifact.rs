@@ -1,10 +1,10 @@
 //! The artifact, `.bit`: lowered, planned and packed for the runtime.
 
-use bitc_format::{ArtifactWriter, ConstId, Layout, Meta, SlotId};
+use bitc_format::{ArtifactWriter, ConstId, Image, Layout, Meta, Shared, SlotId};
 use bitc_ir::Graph;
 use bitc_ir::text::{PrintOptions, print_with};
 
-use super::{Exporter, Options};
+use super::{Content, Exporter, Options};
 use crate::error::{Diagnostic, Failure};
 use crate::lower::{self, Lowered, PackedConsts, Program, Target};
 use crate::plan;
@@ -25,17 +25,17 @@ impl Exporter for Artifact {
         true
     }
 
-    fn export(&self, graph: &Graph, options: &Options) -> Result<Vec<u8>, Failure> {
+    fn export(&self, graph: &Graph, options: &Options) -> Result<Content, Failure> {
         let lowered = lower::lower(graph, options.target)?;
-        Ok(write(&lowered, options.target, options.strip)?)
+        Ok(write(&lowered, options.target, options.strip)?.into())
     }
 }
 
-/// The bytes of a lowered graph: the same for the same graph and target. `strip` leaves the graph itself out.
+/// The file of a lowered graph, with constants where the graph has them: the same for the same graph and target. `strip` leaves the graph itself out.
 ///
 /// # Errors
 /// If the program breaks a rule of the format, such as a limit.
-pub fn write(lowered: &Lowered, target: Target, strip: bool) -> Result<Vec<u8>, Diagnostic> {
+pub fn write(lowered: &Lowered, target: Target, strip: bool) -> Result<Image, Diagnostic> {
     let Program { dims, batch, buffers, consts, code, inputs, outputs, layers, .. } = &lowered.program;
     let plan = plan::plan(&lowered.program);
     let mut writer = ArtifactWriter::new();
@@ -50,7 +50,7 @@ pub fn write(lowered: &Lowered, target: Target, strip: bool) -> Result<Vec<u8>, 
         writer.buffer(buffer.dtype, &buffer.dims, buffer.row_align, SlotId(plan.slot_of[buffer.storage]));
     }
     for constant in consts {
-        writer.constant(constant.dtype, constant.layout, &constant.shape, constant.data.bytes());
+        writer.shared_constant(constant.dtype, constant.layout, &constant.shape, Shared::new(constant.data.clone()));
     }
     for port in inputs {
         writer.input(&port.name, port.buffer, port.accepts);
@@ -71,7 +71,7 @@ pub fn write(lowered: &Lowered, target: Target, strip: bool) -> Result<Vec<u8>, 
         let text = graph_text(lowered, &mut writer);
         writer.set_ir(text.into_bytes());
     }
-    writer.finish().map_err(|error| {
+    writer.image().map_err(|error| {
         Diagnostic::bug(format!("the artifact of `{}` breaks its own rules: {error}", lowered.graph.name))
     })
 }
@@ -82,7 +82,8 @@ fn graph_text(lowered: &Lowered, writer: &mut ArtifactWriter) -> String {
     let mut const_of = lowered.program.const_of.clone();
     for (value, tensor) in lower::unstored(&lowered.graph, |v| lowered.program.const_of.contains_key(&v)) {
         let shape: Vec<u64> = tensor.dims().iter().map(|&d| d as u64).collect();
-        let id = writer.constant(lower::stored_type(tensor.dtype()), Layout::Dense, &shape, tensor.bytes());
+        let bytes = Shared::new(tensor.blob().clone());
+        let id = writer.shared_constant(lower::stored_type(tensor.dtype()), Layout::Dense, &shape, bytes);
         const_of.insert(value, id);
     }
     let refer = |value| const_of.get(&value).map(|ConstId(index)| format!("packed({index})"));

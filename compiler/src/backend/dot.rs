@@ -2,7 +2,7 @@
 
 use bitc_ir::Graph;
 
-use super::{Exporter, Options};
+use super::{Content, Exporter, Options};
 use crate::error::Failure;
 
 /// Writes a picture of a graph.
@@ -17,7 +17,7 @@ impl Exporter for Dot {
         &["dot", "gv"]
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
-        Ok(bitc_ir::analysis::dot(graph).into_bytes())
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
+        Ok(bitc_ir::analysis::dot(graph).into_bytes().into())
     }
 }

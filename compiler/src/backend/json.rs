@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bitc_ir::{Attr, Graph, ValueDef, ValueId};
 use serde_json::{Value, json};
 
-use super::{Exporter, Options};
+use super::{Content, Exporter, Options};
 use crate::error::{Diagnostic, Failure};
 
 /// Writes the graph as one JSON object.
@@ -22,7 +22,7 @@ impl Exporter for Json {
         &["json"]
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
         let name = |v: ValueId| match graph.value(v).name.as_str() {
             "" => format!("#{}", v.index()),
             name => name.to_owned(),
@@ -52,7 +52,7 @@ impl Exporter for Json {
         let bug = |e: serde_json::Error| Diagnostic::bug(format!("no JSON for this graph: {e}"));
         let mut text = serde_json::to_string_pretty(&value).map_err(bug)?;
         text.push('\n');
-        Ok(text.into_bytes())
+        Ok(text.into_bytes().into())
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
         let text = "graph @g(%x: f32[N, 2]) { const %w: f32[1, 2] = dense [1, 2]
             %y = linear(%x, %w, _) {act = \"relu\"}  return %y }";
         let graph = bitc_ir::text::parse(text, &bitc_ir::text::NoReferences).unwrap();
-        let bytes = Json.export(&graph, &Options::default()).unwrap();
+        let bytes = Json.export(&graph, &Options::default()).unwrap().into_bytes();
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(value["inputs"][0]["type"], "f32[N, 2]");
         assert_eq!(value["constants"][0]["name"], "w");

@@ -2,7 +2,7 @@
 
 use bitc_ir::Graph;
 
-use super::{Exporter, Options};
+use super::{Content, Exporter, Options};
 use crate::error::Failure;
 use crate::export;
 
@@ -18,7 +18,7 @@ impl Exporter for Onnx {
         &["onnx"]
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
-        Ok(export::export(graph, &export::Options::default())?.model)
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
+        Ok(export::export(graph, &export::Options::default())?.model.into())
     }
 }

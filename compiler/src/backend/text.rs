@@ -3,7 +3,7 @@
 use bitc_ir::Graph;
 use bitc_ir::text::{PrintOptions, print_with};
 
-use super::{Exporter, Options};
+use super::{Content, Exporter, Options};
 use crate::error::Failure;
 
 /// Writes the text of a graph; what it writes can be read again.
@@ -18,7 +18,7 @@ impl Exporter for Text {
         &["bir"]
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
-        Ok(print_with(graph, &PrintOptions::full()).into_bytes())
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
+        Ok(print_with(graph, &PrintOptions::full()).into_bytes().into())
     }
 }

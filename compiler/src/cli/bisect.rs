@@ -74,9 +74,10 @@ impl Bisect {
                 let mut watch = Watch::new(&quiet, &mut nowhere, &|_| {});
                 compile::run_passes(&mut graph, &pipeline, Default::default(), &mut watch)
                     .map_err(|f| f.file(&file))?;
-                let bytes = compile::export(&graph, "bit", &backend::Options::default()).map_err(|f| f.file(&file))?;
+                let content =
+                    compile::export(&graph, "bit", &backend::Options::default()).map_err(|f| f.file(&file))?;
                 let tolerance = Tolerance { relative: self.tolerance, absolute: None };
-                let subject = Subject::load(&bytes)?;
+                let subject = Subject::load(&content.into_bytes())?;
                 let comparison = subject.compare(search.expected(), &inputs, kernels::best(), tolerance)?;
                 let difference = comparison.outputs.iter().map(|o| o.max_relative).fold(0.0, f64::max);
                 match comparison.agrees() {

@@ -15,7 +15,7 @@ use crate::backend::{self, EXPORTERS};
 use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::lower::Target;
-use crate::observe::{self, PrintAfter, Seen, Watch, explain};
+use crate::observe::{self, PrintAfter, Seen, SourceNodes, Watch, explain};
 use crate::output;
 use crate::pipeline::Pipeline;
 use crate::runnable::Runnable;
@@ -175,11 +175,11 @@ impl Compile {
         self.rewrite.add_to(&mut pipeline)?;
         let mut imported = self.model_args.import(&self.model, console)?;
         compile::name_origins(&mut imported.graph);
-        let source = imported.graph;
+        let mut graph = imported.graph;
         let file = self.model.display().to_string();
 
-        let mut graph = source.clone();
-        let calibration = self.rewrite.calibration(&source)?;
+        let source = if self.explain { SourceNodes::of(&graph) } else { SourceNodes::default() };
+        let calibration = self.rewrite.calibration(&graph)?;
         let seen = self.watch.run(&mut graph, &pipeline, &self.inputs, calibration, console);
         let seen = seen.map_err(|f| f.file(&file))?;
         for warning in seen.warnings() {
@@ -193,12 +193,12 @@ impl Compile {
         }
         console.step("writing the result");
         let settings = backend::Options { target, strip: self.strip, full: true };
-        let bytes = compile::export(&graph, format, &settings).map_err(|f| f.file(&file))?;
+        let content = compile::export(&graph, format, &settings).map_err(|f| f.file(&file))?;
         let path = self.output_path(format);
-        output::write(&path, &bytes)?;
+        output::write_pieces(&path, &mut content.pieces())?;
         console.finish();
         if path != Path::new("-") {
-            console.detail(&format!("{}: {} bytes", path.display(), bytes.len()));
+            console.detail(&format!("{}: {} bytes", path.display(), content.len_bytes()));
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use bitc_format::{Artifact, ConstId, Layout};
 use bitc_ir::netlist::Netlist;
 use bitc_ir::text::{Reference, Resolver};
-use bitc_ir::{Blob, DType, Graph, Node, Op, Tensor, TensorType, ValueDef, ValueId};
+use bitc_ir::{Blob, DType, Graph, Node, Op, Tensor, TensorType, Uses, ValueDef, ValueId};
 
+use super::Const;
 use super::cx::const_type;
 use super::dense::few_bit_weights;
-use super::{Const, ConstData};
 
 /// The graph with every node whose inputs are all constant replaced by its value, and compact.
 ///
@@ -15,13 +15,12 @@ use super::{Const, ConstData};
 /// quantised product took by now is a float weight.
 pub(super) fn fold(graph: &Graph) -> Graph {
     let mut graph = graph.clone();
+    let mut uses = graph.uses();
     for id in graph.live_order().unwrap_or_default() {
         let node = graph.node(id);
         if let Some(sizes) = known_sizes(&graph, node) {
-            let (old, new) = (node.outputs[0], graph.add_const("", sizes));
-            if graph.replace_uses(old, new).is_ok() {
-                graph.take_name(old, new);
-            }
+            let old = node.outputs[0];
+            replace_by_constant(&mut graph, &mut uses, old, sizes);
             continue;
         }
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(|v| v.and_then(|v| graph.constant(v))).collect();
@@ -36,15 +35,20 @@ pub(super) fn fold(graph: &Graph) -> Graph {
         let cx = bitc_ir::ops::EvalCx { bind: &|_| None };
         let Ok(values) = node.op.eval(inputs, &cx) else { continue };
         for (old, tensor) in node.outputs.clone().into_iter().zip(values) {
-            let new = graph.add_const("", tensor);
-            // A value whose type has symbols stays; nothing of the kind depends on constants only.
-            if graph.replace_uses(old, new).is_ok() {
-                graph.take_name(old, new);
-            }
+            replace_by_constant(&mut graph, &mut uses, old, tensor);
         }
     }
     graph.compact();
     graph
+}
+
+/// A value whose type has symbols stays; nothing of the kind depends on constants only.
+fn replace_by_constant(graph: &mut Graph, uses: &mut Uses, old: ValueId, tensor: Tensor) {
+    let new = graph.add_const("", tensor);
+    uses.grow(graph);
+    if uses.replace(graph, old, new).is_ok() {
+        graph.take_name(old, new);
+    }
 }
 
 /// Whether a value is weights of few bits that only float products read.
@@ -86,7 +90,7 @@ pub(super) fn pack(layout: Layout, shape: &[usize], values: &[i8]) -> Option<Con
         packed.extend(layout.pack(rows, columns, values).ok()?);
     }
     let shape = shape.iter().map(|&d| d as u64).collect();
-    Some(Const { dtype: bitc_format::DType::I8, layout, shape, data: ConstData::Packed(packed) })
+    Some(Const { dtype: bitc_format::DType::I8, layout, shape, data: packed.into() })
 }
 
 /// Rows of `columns` weights as `[groups, rows, group]`; what the last group lacks is zero.

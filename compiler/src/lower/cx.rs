@@ -9,7 +9,7 @@ use bitc_ir::ops::activation;
 use bitc_ir::{Dim, Graph, NodeId, Shape, Tensor, Uses, ValueId};
 
 use super::fuse::Groups;
-use super::{Buffer, Const, ConstData, Instruction, Port, Program, Target};
+use super::{Buffer, Const, Instruction, Port, Program, Target};
 use crate::error::{Diagnostic, Failure};
 
 /// Why a node was not lowered.
@@ -296,13 +296,13 @@ impl<'g> Cx<'g> {
     pub(super) fn add_tensor(&mut self, tensor: Tensor) -> ConstId {
         let shape = tensor.dims().iter().map(|&d| d as u64).collect();
         let dtype = const_type(tensor.dtype());
-        self.add_const(Const { dtype, layout: Layout::Dense, shape, data: ConstData::Tensor(tensor) })
+        self.add_const(Const { dtype, layout: Layout::Dense, shape, data: tensor.blob().clone() })
     }
 
     /// A new constant of bytes.
     pub(super) fn add_bytes(&mut self, bytes: Vec<u8>) -> ConstId {
         let shape = vec![bytes.len() as u64];
-        self.add_const(Const { dtype: DType::U8, layout: Layout::Dense, shape, data: ConstData::Packed(bytes) })
+        self.add_const(Const { dtype: DType::U8, layout: Layout::Dense, shape, data: bytes.into() })
     }
 
     fn add_const(&mut self, constant: Const) -> ConstId {

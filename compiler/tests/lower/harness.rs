@@ -37,7 +37,7 @@ pub(crate) fn lowered(graph: &Graph) -> Lowered {
 
 /// The artifact of a lowered graph.
 pub(crate) fn bytes_of(lowered: &Lowered) -> Vec<u8> {
-    artifact::write(lowered, Target::Any, false).unwrap_or_else(|fault| panic!("{fault}"))
+    artifact::write(lowered, Target::Any, false).unwrap_or_else(|fault| panic!("{fault}")).to_bytes()
 }
 
 /// Compares a graph with its artifact for each size of its symbols, on seeded inputs.

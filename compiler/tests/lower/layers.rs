@@ -189,7 +189,7 @@ fn large_weights_for_a_named_target_equal_the_evaluator() {
     let graph = graph(text);
     let lowered = lower(&graph, Target::Avx512).unwrap();
     assert_eq!(lowered.program.layers[0].layout, "trit5");
-    let bytes = artifact::write(&lowered, Target::Avx512, false).unwrap();
+    let bytes = artifact::write(&lowered, Target::Avx512, false).unwrap().to_bytes();
     let program = Program::from_bytes(&bytes, &Limits::default()).unwrap();
     compare(&lowered, &program, &[random::tensor(DType::F32, &[1, 4097], 5)], EXACT, text);
     let again = artifact::read_graph(&bytes).unwrap().unwrap();

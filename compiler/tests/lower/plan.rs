@@ -59,7 +59,7 @@ fn an_artifact_gives_its_graph_back() {
     assert_eq!(full(&again), full(&lowered.graph));
     // From the graph of an artifact the same artifact is made.
     assert_eq!(bytes_of(&lower(&again, Target::Any).unwrap()), bytes);
-    let stripped = artifact::write(&lowered, Target::Any, true).unwrap();
+    let stripped = artifact::write(&lowered, Target::Any, true).unwrap().to_bytes();
     assert!(artifact::read_graph(&stripped).unwrap().is_none());
 }
 
@@ -81,7 +81,7 @@ fn packed_weights_of_convolutions_come_back_in_their_order() {
 
 #[test]
 fn the_layer_table_counts_weights_zeros_and_products() {
-    let bytes = backend::by_name("bit").unwrap().export(&graph(NET), &Options::default()).unwrap();
+    let bytes = backend::by_name("bit").unwrap().export(&graph(NET), &Options::default()).unwrap().into_bytes();
     let artifact = Artifact::parse(&bytes).unwrap();
     let meta = artifact.contents().meta().unwrap();
     assert_eq!(meta.target, "any");

@@ -6,7 +6,7 @@ use bitc_ir::Graph;
 use bitc_ir::netlist::Wire;
 
 use super::Network;
-use crate::backend::{Exporter, Options};
+use crate::backend::{Content, Exporter, Options};
 use crate::error::Failure;
 
 /// Writes the netlist of a logic network as BLIF.
@@ -25,7 +25,7 @@ impl Exporter for Blif {
         true
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
         let network = Network::of(graph, "BLIF")?;
         let net = network.net;
         let mut out = String::new();
@@ -60,7 +60,7 @@ impl Exporter for Blif {
             let _ = writeln!(out, ".names {} y{i}\n1 1", name(wire));
         }
         out.push_str(".end\n");
-        Ok(out.into_bytes())
+        Ok(out.into_bytes().into())
     }
 }
 

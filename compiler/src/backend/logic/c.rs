@@ -6,7 +6,7 @@ use bitc_ir::Graph;
 use bitc_ir::netlist::Wire;
 
 use super::{Constants, Network, expression};
-use crate::backend::{Exporter, Options};
+use crate::backend::{Content, Exporter, Options};
 use crate::error::Failure;
 
 /// Statements of one function: compilers take more than linear time for long ones.
@@ -28,7 +28,7 @@ impl Exporter for C {
         true
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
         let network = Network::of(graph, "C")?;
         let (net, name) = (network.net, &network.name);
         let (n, m) = (net.n_inputs() as usize, net.outputs().len());
@@ -55,7 +55,7 @@ impl Exporter for C {
             writeln!(out, "  static const uint32_t outputs[] = {{{}}};", list(net.outputs().iter().map(|w| w.id())));
         let _ = writeln!(out, "  for (int i = 0; i < {m}; i++) y[i] = w[outputs[i]];\n}}\n");
         sample(&mut out, &network);
-        Ok(out.into_bytes())
+        Ok(out.into_bytes().into())
     }
 }
 

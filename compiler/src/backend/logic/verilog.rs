@@ -6,7 +6,7 @@ use bitc_ir::Graph;
 use bitc_ir::netlist::Wire;
 
 use super::{Constants, Network, expression};
-use crate::backend::{Exporter, Options};
+use crate::backend::{Content, Exporter, Options};
 use crate::error::Failure;
 
 /// Writes the netlist of a logic network as synthesizable Verilog.
@@ -25,7 +25,7 @@ impl Exporter for Verilog {
         true
     }
 
-    fn export(&self, graph: &Graph, _: &Options) -> Result<Vec<u8>, Failure> {
+    fn export(&self, graph: &Graph, _: &Options) -> Result<Content, Failure> {
         let network = Network::of(graph, "Verilog")?;
         let (net, name) = (network.net, &network.name);
         let (n, m) = (net.n_inputs() as usize, net.outputs().len());
@@ -70,6 +70,6 @@ impl Exporter for Verilog {
             }
             out.push_str("endmodule\n");
         }
-        Ok(out.into_bytes())
+        Ok(out.into_bytes().into())
     }
 }
