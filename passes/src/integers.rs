@@ -1,5 +1,6 @@
 //! Which values hold whole numbers although they are floats, and between which bounds.
 
+use bitc_ir::ops::pad::PadMode;
 use bitc_ir::ops::quantize_act::Form;
 use bitc_ir::ops::{Binary, BinaryKind, Cast, QuantizeAct, Reshape, Unary, UnaryKind, Where};
 use bitc_ir::{DType, NodeId, Op, Shape, Tensor, ValueId};
@@ -97,6 +98,16 @@ fn range(g: &Editor<'_>, value: ValueId, depth: usize) -> Option<Range> {
             let (a, b) = (of(1)?, of(2)?);
             Some(Range { low: a.low.min(b.low), high: a.high.max(b.high), whole: a.whole && b.whole, made: true })
         }
+        Op::Pad(op) => {
+            let r = of(0)?;
+            let border = match (op.mode, input(1)) {
+                (PadMode::Constant, Some(v)) => range(g, v, depth)?,
+                (PadMode::Constant, None) => Range { low: 0.0, high: 0.0, whole: true, made: false },
+                _ => r,
+            };
+            let whole = r.whole && border.whole;
+            Some(Range { low: r.low.min(border.low), high: r.high.max(border.high), whole, made: r.made })
+        }
         Op::Binary(Binary(kind)) if g.ty(value).dtype.is_float() || g.ty(value).dtype.bits() >= 32 => {
             let (a, b) = (open(0)?, open(1)?);
             let (low, high) = match kind {
@@ -193,7 +204,7 @@ pub(crate) fn integers_of(g: &mut Editor<'_>, value: ValueId, evidence: Evidence
 }
 
 /// What a value is one number times of, and that number; or divided by it.
-fn scaled(g: &Editor<'_>, value: ValueId) -> (ValueId, Option<(ValueId, bool)>) {
+pub(crate) fn scaled(g: &Editor<'_>, value: ValueId) -> (ValueId, Option<(ValueId, bool)>) {
     let found = binary(g, value).and_then(|(kind, a, b)| match kind {
         BinaryKind::Mul => {
             [(a, b), (b, a)].into_iter().find(|&(_, c)| number(g, c).is_some()).map(|(v, c)| (v, (c, false)))

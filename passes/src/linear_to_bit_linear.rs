@@ -6,10 +6,11 @@
 //! Whole numbers between other bounds, such as 0 and 255, are moved into those of 8 bits with a sign, and the bias makes
 //! up for it: `linear(v * c, w, b) == bit_linear(v - z, c, t, s, b + z * c * s * sum(t))`.
 
-use bitc_ir::ops::{BitConv2d, BitLinear, Dequantize, Reshape};
+use bitc_ir::ops::pad::PadMode;
+use bitc_ir::ops::{BitConv2d, BitLinear, Dequantize, Pad, Reshape};
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};
 
-use crate::integers::{Evidence, Integers, integers_of};
+use crate::integers::{Evidence, Integers, integers_of, scaled};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -39,7 +40,7 @@ impl Pass for LinearToBitLinear {
 
 fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let at = g.node(node).clone();
-    let op: Op = match &at.op {
+    let mut op: Op = match &at.op {
         Op::Linear(op) => BitLinear { act: op.act, group: 0 }.into(),
         Op::Conv2d(op) => BitConv2d { window: op.window.clone(), groups: op.groups, act: op.act }.into(),
         _ => return Err(Miss::NoMatch),
@@ -56,7 +57,7 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let bias = at.inputs.get(2).copied().flatten();
     let (q, q_scale, bias) = match dequantized(g, x, &[DType::I8]) {
         Some((q, q_scale, 0)) => (q, q_scale, bias),
-        _ => moved(g, &op, x, (t, scale, group), bias)?,
+        _ => moved(g, &mut op, x, (t, scale, group), bias)?,
     };
     let (op, scale) = match (op, group) {
         (op, 0) => (op, per_output(g, scale, t)?),
@@ -70,22 +71,37 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
 /// Whole numbers of 8 bits without a sign, moved to those with one: integers, their scale, and the bias that makes up for it.
 fn moved(
     g: &mut Editor<'_>,
-    op: &Op,
+    op: &mut Op,
     x: ValueId,
     (t, scale, group): (ValueId, ValueId, usize),
     bias: Option<ValueId>,
 ) -> Result<(ValueId, ValueId, Option<ValueId>), Miss> {
-    let Integers { q, scale: q_scale, zero, step } = integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
-        Miss::NoMatch => Miss::blocked("its activations are not quantised"),
-        other => other,
-    })?;
+    let of = |g: &mut Editor<'_>, x| {
+        integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
+            Miss::NoMatch => Miss::blocked("its activations are not quantised"),
+            other => other,
+        })
+    };
+    let Integers { mut q, scale: mut q_scale, zero, step } = of(g, x)?;
     if zero == 0 {
         return Ok((q, q_scale, bias));
     }
-    if let Op::BitConv2d(op) = op
-        && op.window.pads.iter().any(|&p| p != 0)
+    // A border is zero before the integers are moved.
+    if let Op::BitConv2d(conv) = op
+        && conv.window.pads != [0; 4]
     {
-        return Err(Miss::blocked("its activations are 8-bit integers without a sign and it pads with zeros"));
+        let [top, left, bottom, right] = std::mem::take(&mut conv.window.pads);
+        let pad = Pad { pads: vec![0, 0, top, left, 0, 0, bottom, right], mode: PadMode::Constant };
+        let (v, _) = scaled(g, x);
+        let padded = g.add(pad, &[Some(v)])?;
+        let integers = of(g, padded)?;
+        if integers.zero != zero {
+            return Err(Miss::blocked("zero is none of the integers that its activations can be"));
+        }
+        q = integers.q;
+        if g.constant(q_scale).is_none() {
+            q_scale = integers.scale;
+        }
     }
     let (weights, scales) = (g.constant(t), g.constant(scale));
     let (Some(weights), Some(scales)) = (weights, scales) else {

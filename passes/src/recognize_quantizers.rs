@@ -13,12 +13,14 @@
 //! Axes, floor, number of levels and range stay as the model has them. Where a group is all zeros the result is zero, as
 //! training had it; an exporter that lost the floor would make it NaN.
 
+mod after_product;
 mod integral;
 mod scaling;
+mod shaped;
 
 use bitc_ir::ops::quantize_act::{Form, Over};
-use bitc_ir::ops::{BinaryKind, Cast, Clip, Dequantize, Linear, QuantizeAct, Reshape, Unary, UnaryKind};
-use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, ValueId};
+use bitc_ir::ops::{BinaryKind, Cast, Clip, Dequantize, QuantizeAct, Reshape, Unary, UnaryKind};
+use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Shape, ValueId};
 
 use crate::integers::{binary, number};
 use crate::pass::{Changed, Pass, PassCx, PassError};
@@ -48,9 +50,12 @@ impl Pass for RecognizeQuantizers {
         let rules = [
             Rule { name: "quantizer", apply: &quantizer },
             Rule { name: "dequantize", apply: &dequantize },
-            Rule { name: "divide-by-inverse", apply: &divide_by_inverse },
-            Rule { name: "scale-after-product", apply: &scale_after_product },
+            Rule { name: "divide-by-inverse", apply: &after_product::divide_by_inverse },
+            Rule { name: "product-of-scales", apply: &after_product::product_of_scales },
+            Rule { name: "scale-after-product", apply: &after_product::scale_after_product },
             Rule { name: "constant-scale", apply: &integral::constant_scale },
+            Rule { name: "integer-product", apply: &after_product::integer_product },
+            Rule { name: "reshaped", apply: &shaped::reshaped },
             Rule { name: "integers-into-product", apply: &integral::into_product },
         ];
         rewrite(graph, &rules, Self::NAME, cx)
@@ -156,28 +161,71 @@ fn to_i8(number: f64) -> Option<i8> {
     (number.fract() == 0.0 && (-128.0..=127.0).contains(&number)).then_some(number as i8)
 }
 
-/// `cast(q) * s == dequantize(q, s)` and `cast(q) / (1 / s) == dequantize(q, s)`; either order of a product.
+/// `cast(q) * s == dequantize(q, s)` and `cast(q) / (1 / s) == dequantize(q, s)`; either order of a product. For integers that
+/// were rounded without a scale, s is whatever the model computes that a layer can take: `cast(q) / f == dequantize(q, 1 / f)`.
 fn dequantize(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let result = g.node(node).outputs[0];
     let (kind, a, b) = binary(g, result).ok_or(Miss::NoMatch)?;
     let pairs = match kind {
-        BinaryKind::Mul => vec![(a, Some(b)), (b, Some(a))],
-        BinaryKind::Div => vec![(a, inverse_of(g, b))],
+        BinaryKind::Mul => vec![(a, Some(b), None), (b, Some(a), None)],
+        BinaryKind::Div => vec![(a, inverse_of(g, b), Some(b))],
         _ => return Err(Miss::NoMatch),
     };
-    for (integers, scale) in pairs {
-        let (Some(q), Some(scale)) = (cast_integers(g, integers), scale) else { continue };
-        if g.ty(q).shape == g.ty(result).shape {
-            return Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into());
+    for (integers, scale, divisor) in pairs {
+        let Some((q, has_scale)) = integers_in(g, integers) else { continue };
+        if g.ty(q).shape != g.ty(result).shape {
+            continue;
         }
+        // Without a measured scale anything could stand here.
+        let computed = |v: ValueId| g.constant(v).is_none() && is_common_factor(&g.ty(v).shape, &g.ty(q).shape);
+        let scale = match (scale, divisor) {
+            (Some(scale), _) if has_scale || computed(scale) => scale,
+            (None, Some(divisor)) if computed(divisor) => g.add(Unary(UnaryKind::Reciprocal), &[Some(divisor)])?,
+            _ => continue,
+        };
+        return Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into());
     }
     Err(Miss::NoMatch)
 }
 
-/// The 8-bit integers that a value holds as floats.
-fn cast_integers(g: &Editor<'_>, value: ValueId) -> Option<ValueId> {
-    let (node, cast) = g.producer::<Cast>(value)?;
-    g.input(node, 0).filter(|&q| cast.to == DType::F32 && g.ty(q).dtype == DType::I8)
+/// Whether scales of this shape are one in all, one per row, or one per position of channels.
+fn is_common_factor(scale: &Shape, q: &Shape) -> bool {
+    if scale.0.iter().all(Dim::is_one) {
+        return true;
+    }
+    let fits = scale.rank() == q.rank() && scale.0.iter().zip(&q.0).all(|(s, d)| s.is_one() || s == d);
+    let per_row = scale.0.last().is_some_and(Dim::is_one);
+    let per_position = q.rank() >= 3 && scale.0.get(1).is_some_and(Dim::is_one);
+    fits && (per_row || per_position)
+}
+
+/// The 8-bit integers that a value holds as floats, and whether their scale was measured; casts and integers dequantised by
+/// one are looked through.
+fn integers_in(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, bool)> {
+    if g.ty(value).dtype != DType::F32 {
+        return None;
+    }
+    let mut at = value;
+    let mut found = None;
+    loop {
+        if let Some((node, cast)) = g.producer::<Cast>(at) {
+            let holds = cast.to == DType::F32 || cast.to.integer_range().is_some_and(|(l, h)| l <= -128 && h >= 127);
+            match g.input(node, 0).filter(|_| holds) {
+                Some(from) => at = from,
+                None => return found,
+            }
+        } else if let Some((node, _)) = g.producer::<Dequantize>(at) {
+            let (q, unit) = (g.input(node, 0)?, g.input(node, 1)?);
+            let by_itself = g.producer::<QuantizeAct>(q).filter(|(_, op)| op.form == Form::Integer);
+            let unit = by_itself.filter(|&(n, _)| g.node(n).outputs.get(1) == Some(&unit));
+            return unit.map(|_| (q, false)).or(found);
+        } else {
+            return found;
+        }
+        if g.ty(at).dtype == DType::I8 {
+            found = Some((at, true));
+        }
+    }
 }
 
 /// What a value is the inverse of; a single number may have been reshaped on the way.
@@ -190,43 +238,4 @@ fn inverse_of(g: &Editor<'_>, value: ValueId) -> Option<ValueId> {
         (node, Unary(UnaryKind::Reciprocal)) => g.input(node, 0),
         _ => None,
     }
-}
-
-/// `y / (c * (1 / s)) == (y / c) * s`, either order of the product, for a constant c; and `y / (1 / s) == y * s`.
-fn divide_by_inverse(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
-    let result = g.node(node).outputs[0];
-    let Some((BinaryKind::Div, y, d)) = binary(g, result) else { return Err(Miss::NoMatch) };
-    let mul = bitc_ir::ops::Binary(BinaryKind::Mul);
-    if let Some(s) = inverse_of(g, d) {
-        return Ok(g.add(mul, &[Some(y), Some(s)])?.into());
-    }
-    let Some((BinaryKind::Mul, a, b)) = binary(g, d) else { return Err(Miss::NoMatch) };
-    for (c, inverse) in [(a, b), (b, a)] {
-        if let (Some(_), Some(s)) = (g.constant(c), inverse_of(g, inverse)) {
-            let scaled = g.add(mul, &[Some(y), Some(s)])?;
-            return Ok(g.add(bitc_ir::ops::Binary(BinaryKind::Div), &[Some(scaled), Some(c)])?.into());
-        }
-    }
-    Err(Miss::NoMatch)
-}
-
-/// `linear(cast(q), w) * s == linear(dequantize(q, s), w)` for a layer without bias and an s that is one per row.
-fn scale_after_product(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
-    let result = g.node(node).outputs[0];
-    let Some((BinaryKind::Mul, a, b)) = binary(g, result) else { return Err(Miss::NoMatch) };
-    for (y, s) in [(a, b), (b, a)] {
-        let Some((layer, op)) = g.producer::<Linear>(y) else { continue };
-        let Some(q) = g.input(layer, 0).and_then(|x| cast_integers(g, x)) else { continue };
-        let no_bias = g.input(layer, 2).is_none() && op.act == bitc_ir::ops::Activation::None;
-        if g.constant(s).is_some() || g.ty(s).shape.last().is_none_or(|d| !d.is_one()) || g.ty(result) != g.ty(y) {
-            continue;
-        }
-        if !no_bias || !g.only_use(y) {
-            return Err(Miss::blocked("the layer has a bias or its result is also used elsewhere"));
-        }
-        let (op, w) = (op.clone(), g.input(layer, 1));
-        let x = g.add(Dequantize::default(), &[Some(q), Some(s)])?;
-        return Ok(g.add(op, &[Some(x), w])?.into());
-    }
-    Err(Miss::NoMatch)
 }

@@ -199,15 +199,27 @@ fn transposes(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     Ok(g.add(Transpose { perm }, &[Some(source)])?.into())
 }
 
-/// `matmul(x, transpose(w)) == linear(x, w)`, and `matmul(x, c) == linear(x, transpose(c))` for a constant matrix c.
+/// `matmul(x, transpose(w)) == linear(x, w)`, and `matmul(x, c) == linear(x, transpose(c))` for a constant matrix c; leading
+/// axes of 1 that c has and x too say nothing.
 fn matmul_to_linear(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let (Op::MatMul(MatMul), &[Some(x), Some(w)]) = (&g.node(node).op, &g.node(node).inputs[..]) else {
         return Err(Miss::NoMatch);
     };
-    if g.ty(w).shape.rank() != 2 || g.ty(x).shape.rank() < 2 || g.ty(w).dtype != DType::F32 {
+    let rank = g.ty(w).shape.rank();
+    if rank < 2 || g.ty(x).shape.rank() < rank || g.ty(w).dtype != DType::F32 {
         return Err(Miss::NoMatch);
     }
     let op = Linear { act: Activation::None };
+    if rank > 2 {
+        let matrix = g.constant(w).and_then(|t| {
+            let (ones, matrix) = t.dims().split_at(rank - 2);
+            t.reshaped(matrix).filter(|_| ones.iter().all(|&d| d == 1))
+        });
+        let transposed = matrix.as_ref().and_then(transposed).ok_or(Miss::NoMatch)?;
+        let name = g.value(w).name.clone();
+        let w = g.add_const(&name, transposed);
+        return Ok(g.add(op, &[Some(x), Some(w)])?.into());
+    }
     if let Some((transpose, order)) = g.producer::<Transpose>(w)
         && order.perm == [1, 0]
     {

@@ -4,6 +4,11 @@
 //! imported faithfully here; choosing ternary weights for a float model is another pass. A scale holds for the whole weight,
 //! a row, a column, or a group of neighbouring inputs of a row whose size is a power of two. Evidence is needed: a quantiser
 //! in front of the layer, or the parameter `weight_only`. A tensor of a single value is no ternary weight.
+//!
+//! Where a quantiser stands in front, weights of more values that are 8-bit integers times a scale, for the whole weight or
+//! for a row, are split likewise: `w == f32(i) * s`.
+
+mod grid;
 
 use bitc_ir::ops::Dequantize;
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
@@ -30,7 +35,7 @@ pub struct TernarizeWeights {
 impl TernarizeWeights {
     pub(crate) const NAME: &'static str = "ternarize-weights";
     pub(crate) const DOC: &'static str =
-        "Finds weights that are a scale times -1, 0 or 1 and splits them into the two.";
+        "Finds weights that are a scale times -1, 0 or 1, or times 8-bit integers, and splits them into the two.";
 
     pub(crate) fn from_params(params: &mut AttrReader) -> Result<Self, AttrError> {
         let tolerance = f64::from(params.float("tolerance")?.unwrap_or(TOLERANCE));
@@ -68,16 +73,19 @@ impl TernarizeWeights {
             return Err(Miss::NoEffect);
         }
         let Some(tensor) = g.constant(w) else { return Err(Miss::blocked("its weight is not a constant")) };
-        let Some(Split { ternary, scale, group }) = split_ternary(tensor, self.tolerance) else {
-            return Err(Miss::blocked("its weights are not ternary"));
-        };
-        if !self.weight_only && !is_quantized(g, x) && !is_rounded(g, x) {
+        let quantized = is_quantized(g, x) || is_rounded(g, x);
+        let ternary = split_ternary(tensor, self.tolerance);
+        if ternary.is_some() && !self.weight_only && !quantized {
             return Err(Miss::blocked(
                 "its weights are ternary but nothing quantises its activations (see --weight-only)",
             ));
         }
+        let split = ternary.or_else(|| if quantized { grid::split_grid(tensor, self.tolerance) } else { None });
+        let Some(Split { integers, scale, group }) = split else {
+            return Err(Miss::blocked("its weights are not ternary"));
+        };
         let name = g.value(w).name.clone();
-        let t = g.add_const(&name, ternary);
+        let t = g.add_const(&name, integers);
         let s = g.add_const(&format!("{name}.scale"), scale);
         let new = g.add(Dequantize { group }, &[Some(t), Some(s)])?;
         let mut inputs = at.inputs.clone();
@@ -91,9 +99,9 @@ pub(crate) fn is_quantized(g: &Editor<'_>, x: ValueId) -> bool {
     g.producer::<Dequantize>(x).is_some_and(|(n, _)| g.input(n, 0).is_some_and(|q| g.ty(q).dtype == DType::I8))
 }
 
-/// A weight as ternary values times a scale.
+/// A weight as integers times a scale.
 struct Split {
-    ternary: Tensor,
+    integers: Tensor,
     /// One in all (rank 0), one per row (`[n, 1, ..]`), one per column (`[1, k]`), or one per group of a row.
     scale: Tensor,
     /// How many neighbouring inputs share a scale, where groups of them do; else 0.
@@ -116,7 +124,7 @@ fn split_ternary(w: &Tensor, tolerance: f64) -> Option<Split> {
     let ternary: Vec<i8> = values.iter().map(|&v| if v > 0.0 { 1 } else { -i8::from(v < 0.0) }).collect();
     let ternary = Tensor::with_dtype(DType::T2, w.dims(), &ternary);
     if let Some(scale) = common_magnitude(values.iter(), tolerance) {
-        return Some(Split { ternary, scale: Tensor::scalar(scale), group: 0 });
+        return Some(Split { integers: ternary, scale: Tensor::scalar(scale), group: 0 });
     }
     let columns = values.len() / rows;
     // One distinct magnitude per row or column proves nothing where it has a single element.
@@ -124,21 +132,20 @@ fn split_ternary(w: &Tensor, tolerance: f64) -> Option<Split> {
     dims[0] = rows;
     let by_row = values.chunks(columns).map(|row| common_magnitude(row.iter(), tolerance)).collect::<Option<Vec<_>>>();
     if let Some(scales) = by_row.filter(|_| columns > 1) {
-        return Some(Split { ternary, scale: Tensor::new(&dims, &scales), group: 0 });
+        return Some(Split { integers: ternary, scale: Tensor::new(&dims, &scales), group: 0 });
     }
     if w.rank() != 2 {
         return None;
     }
     let column = |c: usize| common_magnitude(values.iter().skip(c).step_by(columns), tolerance);
     if let Some(scales) = (0..columns).map(column).collect::<Option<Vec<_>>>().filter(|_| rows > 1) {
-        return Some(Split { ternary, scale: Tensor::new(&[1, columns], &scales), group: 0 });
+        return Some(Split { integers: ternary, scale: Tensor::new(&[1, columns], &scales), group: 0 });
     }
-    let sizes = std::iter::successors(Some(columns.next_power_of_two() / 2), |size| Some(size / 2));
-    sizes.take_while(|&size| size >= SMALLEST_GROUP).find_map(|group| {
+    group_sizes(columns).find_map(|group| {
         let groups = values.chunks(columns).flat_map(|row| row.chunks(group));
         let scales: Vec<f32> = groups.map(|part| common_magnitude(part.iter(), tolerance)).collect::<Option<_>>()?;
         let scale = Tensor::new(&[rows, columns.div_ceil(group)], &scales);
-        Some(Split { ternary: ternary.clone(), scale, group })
+        Some(Split { integers: ternary.clone(), scale, group })
     })
 }
 
@@ -150,6 +157,12 @@ fn may_be_ternary(w: &Tensor, tolerance: f64) -> bool {
     let shared = |values: Vec<f32>| common_magnitude(values.iter(), 3.0 * tolerance).is_some();
     shared(values.clone().take(columns.min(SMALLEST_GROUP)).collect())
         || shared(values.step_by(columns).take(SMALLEST_GROUP).collect())
+}
+
+/// The sizes that groups of a row can have, the largest first.
+fn group_sizes(columns: usize) -> impl Iterator<Item = usize> {
+    let sizes = std::iter::successors(Some(columns.next_power_of_two() / 2), |size| Some(size / 2));
+    sizes.take_while(|&size| size >= SMALLEST_GROUP)
 }
 
 /// The magnitude that all values but the zeros share; 0 where there are only zeros.

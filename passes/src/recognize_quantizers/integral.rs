@@ -1,9 +1,9 @@
 //! Integers without a measured scale: those with a constant one, and values that can be nothing else.
 
-use bitc_ir::ops::quantize_act::Form;
-use bitc_ir::ops::{BinaryKind, Dequantize, QuantizeAct};
-use bitc_ir::{NodeId, Op};
+use bitc_ir::ops::{BinaryKind, Dequantize};
+use bitc_ir::{Dim, NodeId, Op, Shape};
 
+use super::integers_in;
 use crate::integers::{Evidence, Integers, binary, integers_of, number, ones};
 use crate::rewrite::{Editor, Miss, Replacement};
 
@@ -12,16 +12,15 @@ pub(super) fn constant_scale(g: &mut Editor<'_>, node: NodeId) -> Result<Replace
     let result = g.node(node).outputs[0];
     let Some((BinaryKind::Mul, a, b)) = binary(g, result) else { return Err(Miss::NoMatch) };
     for (integers, c) in [(a, b), (b, a)] {
-        let Some((dequantize, _)) = g.producer::<Dequantize>(integers) else { continue };
-        let (Some(q), Some(unit)) = (g.input(dequantize, 0), g.input(dequantize, 1)) else { continue };
-        let by_itself = g.producer::<QuantizeAct>(q).is_some_and(|(_, op)| op.form == Form::Integer);
-        if !by_itself || g.constant(unit).is_some() || g.constant(c).is_none() {
+        let Some((q, false)) = integers_in(g, integers) else { continue };
+        if g.constant(c).is_none() {
             continue;
         }
         if number(g, c).is_none() || g.ty(result).shape != g.ty(q).shape {
             return Err(Miss::blocked("its scale is not one number"));
         }
-        let scale = ones(g, c, g.ty(unit).shape.clone())?;
+        let shape = Shape(vec![Dim::from(1); g.ty(q).shape.rank()]);
+        let scale = ones(g, c, shape)?;
         return Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into());
     }
     Err(Miss::NoMatch)

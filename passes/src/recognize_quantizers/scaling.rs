@@ -50,21 +50,18 @@ fn divisor(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
     plain_scale(g, value)
 }
 
+/// `s = m / L`; with one level it is m.
 fn plain_scale(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
-    let (BinaryKind::Div, m, levels) = binary(g, value)? else { return None };
-    let (x, over, floor, eps) = magnitude(g, m)?;
-    let op = QuantizeAct {
-        over,
-        floor,
-        eps,
-        form: Form::Divide,
-        levels: self::levels(g, levels)?,
-        ..QuantizeAct::default()
+    let (m, levels) = match binary(g, value) {
+        Some((BinaryKind::Div, m, levels)) => (m, self::levels(g, levels)?),
+        _ => (value, 1),
     };
+    let (x, over, floor, eps) = magnitude(g, m)?;
+    let op = QuantizeAct { over, floor, eps, form: Form::Divide, levels, ..QuantizeAct::default() };
     Some((x, Scaling { op, scale: Some(value) }))
 }
 
-/// `r = (1 / m) * L` or `r = L / m`.
+/// `r = (1 / m) * L` or `r = L / m`; with one level it is `1 / m`.
 fn multiplier(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
     if let Some((BinaryKind::Div, a, b)) = binary(g, value) {
         let levels = levels(g, a)?;
@@ -72,8 +69,10 @@ fn multiplier(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Scaling)> {
         let op = QuantizeAct { over, floor, eps, form: Form::Quotient, levels, ..QuantizeAct::default() };
         return Some((x, Scaling { op, scale: Some(value) }));
     }
-    let (BinaryKind::Mul, a, b) = binary(g, value)? else { return None };
-    let (inverse, levels) = levels(g, b).map(|l| (a, l)).or_else(|| levels(g, a).map(|l| (b, l)))?;
+    let (inverse, levels) = match binary(g, value) {
+        Some((BinaryKind::Mul, a, b)) => levels(g, b).map(|l| (a, l)).or_else(|| levels(g, a).map(|l| (b, l)))?,
+        _ => (value, 1),
+    };
     let (node, Unary(UnaryKind::Reciprocal)) = g.producer::<Unary>(inverse)? else { return None };
     let (x, over, floor, eps) = magnitude(g, g.input(node, 0)?)?;
     let op = QuantizeAct { over, floor, eps, form: Form::Reciprocal, levels, ..QuantizeAct::default() };
@@ -86,12 +85,9 @@ fn magnitude(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Over, Floor, f3
         let (x, over, floor, _) = magnitude(g, inner)?;
         return (floor == Floor::None).then_some((x, over, Floor::ClipMax, eps));
     }
-    let (node, reduce) = g.producer::<Reduce>(through_reshape(g, value))?;
-    let (abs_node, Unary(UnaryKind::Abs)) = g.producer::<Unary>(g.input(node, 0)?)? else { return None };
-    let x = g.input(abs_node, 0)?;
+    let (x, axes) = largest(g, through_reshape(g, value))?;
     let rank = g.ty(x).shape.rank();
-    let axes = reduce.resolved(rank).ok()?;
-    if reduce.kind != ReduceKind::Max || rank == 0 {
+    if rank == 0 {
         return None;
     }
     let over = if axes.len() == rank {
@@ -111,6 +107,26 @@ fn magnitude(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Over, Floor, f3
     let shape = &g.ty(value).shape;
     let fits = *shape == kept || (over == Over::Tensor && shape.0.iter().all(Dim::is_one));
     fits.then_some((x, over, Floor::None, 0.0))
+}
+
+/// `max|x|` and its axes: of the magnitudes, or the larger of the maximum and the negated minimum (or of their magnitudes).
+fn largest(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Vec<usize>)> {
+    let reduced = |v: ValueId, kind| {
+        let (node, reduce) = g.producer::<Reduce>(v).filter(|(_, r)| r.kind == kind)?;
+        let x = g.input(node, 0)?;
+        Some((x, reduce.resolved(g.ty(x).shape.rank()).ok()?))
+    };
+    let under = |v: ValueId, kind| g.producer::<Unary>(v).filter(|(_, op)| op.0 == kind).and_then(|(n, _)| g.input(n, 0));
+    if let Some((BinaryKind::Max, a, b)) = binary(g, value) {
+        return [(a, b), (b, a)].into_iter().find_map(|(high, low)| {
+            let low = under(low, UnaryKind::Neg).or_else(|| under(low, UnaryKind::Abs))?;
+            let low = reduced(low, ReduceKind::Min)?;
+            let high = reduced(under(high, UnaryKind::Abs).unwrap_or(high), ReduceKind::Max)?;
+            (high == low).then_some(high)
+        });
+    }
+    let (magnitudes, axes) = reduced(value, ReduceKind::Max)?;
+    Some((under(magnitudes, UnaryKind::Abs)?, axes))
 }
 
 fn through_reshape(g: &Editor<'_>, value: ValueId) -> ValueId {

@@ -1,0 +1,47 @@
+//! Quantised values that change their shape on the way to a layer.
+
+use bitc_ir::ops::quantize_act::{Form, Over};
+use bitc_ir::ops::{Dequantize, QuantizeAct, Reshape};
+use bitc_ir::{NodeId, Op};
+
+use crate::integers::ones;
+use crate::rewrite::{Editor, Miss, Replacement};
+
+/// `reshape(dequantize(quantize_act(x))) == dequantize(quantize_act(reshape(x)))` in front of a layer, where the elements that
+/// share a scale stay together.
+pub(super) fn reshaped(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
+    let Op::Reshape(reshape) = g.node(node).op.clone() else { return Err(Miss::NoMatch) };
+    let (from, result) = (g.input(node, 0).ok_or(Miss::NoMatch)?, g.node(node).outputs[0]);
+    let layer = |n: &NodeId| matches!(g.node(*n).op, Op::Linear(_) | Op::Conv2d(_) | Op::MatMul(_));
+    if !g.uses().of(result).iter().any(layer) {
+        return Err(Miss::NoMatch);
+    }
+    let Some((dequantize, Dequantize { group: 0 })) = g.producer::<Dequantize>(from) else { return Err(Miss::NoMatch) };
+    let (Some(q), Some(scale)) = (g.input(dequantize, 0), g.input(dequantize, 1)) else { return Err(Miss::NoMatch) };
+    let (quantizer, op) = g.producer::<QuantizeAct>(q).map(|(n, op)| (n, op.clone())).ok_or(Miss::NoMatch)?;
+    let (old, new) = (g.ty(q).shape.clone(), reshape.shape.clone());
+    let same = |n: usize| old.rank() >= n && new.rank() >= n && old.0[..n] == new.0[..n];
+    let together = new.rank() > 0
+        && match op.over {
+            _ if op.form == Form::Integer => true,
+            Over::Tensor => true,
+            Over::Row => old.0.last() == new.0.last(),
+            Over::Sample => same(1),
+            Over::Channel => same(2),
+        };
+    if !together {
+        return Err(Miss::blocked("elements with a common scale would come apart"));
+    }
+    let constant = g.constant(scale).is_some_and(|t| t.numel() == 1);
+    if !constant && g.node(quantizer).outputs.get(1) != Some(&scale) {
+        return Err(Miss::blocked("its scale is not the one that was measured"));
+    }
+    let x = g.add(Reshape { shape: new }, &[g.input(quantizer, 0)])?;
+    let outputs = g.add_multi(op, &[Some(x)])?;
+    let [q, measured] = outputs[..] else { return Err(Miss::NoMatch) };
+    let scale = match constant {
+        true => ones(g, scale, g.ty(measured).shape.clone())?,
+        false => measured,
+    };
+    Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into())
+}
