@@ -93,8 +93,10 @@ pub(super) fn integer_product(g: &mut Editor<'_>, node: NodeId) -> Result<Replac
     if values.iter().any(|v| v.abs() > 128.0) || rows as f64 * 128.0 * 128.0 > f64::from(1 << 24) {
         return Err(Miss::blocked("its integers are too large for sums in 32-bit floats"));
     }
-    let transposed: Vec<f32> =
-        (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c] as f32).collect();
+    let transposed: Vec<f32> = (0..columns)
+        .flat_map(|c| (0..rows).map(move |r| (r, c)))
+        .map(|(r, c)| values[r * columns + c] as f32)
+        .collect();
     let name = g.value(c).name.clone();
     let w = g.add_const(&name, Tensor::new(&[columns, rows], &transposed));
     let x = g.add(Cast { to: DType::F32 }, &[Some(q)])?;

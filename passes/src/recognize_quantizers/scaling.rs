@@ -116,7 +116,8 @@ fn largest(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, Vec<usize>)> {
         let x = g.input(node, 0)?;
         Some((x, reduce.resolved(g.ty(x).shape.rank()).ok()?))
     };
-    let under = |v: ValueId, kind| g.producer::<Unary>(v).filter(|(_, op)| op.0 == kind).and_then(|(n, _)| g.input(n, 0));
+    let under =
+        |v: ValueId, kind| g.producer::<Unary>(v).filter(|(_, op)| op.0 == kind).and_then(|(n, _)| g.input(n, 0));
     if let Some((BinaryKind::Max, a, b)) = binary(g, value) {
         return [(a, b), (b, a)].into_iter().find_map(|(high, low)| {
             let low = under(low, UnaryKind::Neg).or_else(|| under(low, UnaryKind::Abs))?;
