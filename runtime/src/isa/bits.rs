@@ -7,6 +7,9 @@
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
 mod avx512;
 mod plain;
 mod words;
@@ -68,6 +71,7 @@ pub(crate) trait Bits<const N: usize>: Isa {
 }
 
 /// An instruction set for blocks of either size.
-pub(crate) trait Samples: Bits<MANY> + Bits<FEW> {}
-
-impl<I: Bits<MANY> + Bits<FEW>> Samples for I {}
+pub(crate) trait Samples: Bits<MANY> + Bits<FEW> {
+    /// Whether a slot of [`MANY`] words is a few registers.
+    const HOLDS_MANY: bool;
+}

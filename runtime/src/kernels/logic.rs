@@ -137,12 +137,15 @@ pub(super) fn logic<I: Samples>(
     let mut first = 0;
     while first < n_rows {
         let left = n_rows - first;
-        if left > 64 * FEW || cfg!(feature = "minimal") {
-            block::<I, MANY>(isa, program, input, &mut output, first, left.min(64 * MANY), scratch);
+        // One block size is less code: the one that registers of the instruction set hold.
+        let many = if cfg!(feature = "minimal") { I::HOLDS_MANY } else { left > 64 * FEW };
+        let n = left.min(64 * if many { MANY } else { FEW });
+        if many {
+            block::<I, MANY>(isa, program, input, &mut output, first, n, scratch);
         } else {
-            block::<I, FEW>(isa, program, input, &mut output, first, left, scratch);
+            block::<I, FEW>(isa, program, input, &mut output, first, n, scratch);
         }
-        first += left.min(64 * MANY);
+        first += n;
     }
 }
 
@@ -163,10 +166,6 @@ fn block<I: Bits<N>, const N: usize>(
     let (planes, turned) = rest.split_at_mut(program.n_groups() * n_planes);
     pack::pack(isa, input, first, n, &mut slots[..program.n_inputs()], turned);
     planes.fill([0; N]);
-    if program.is_wide() {
-        run::run::<I, N, true>(isa, program, slots, planes, n_planes);
-    } else {
-        run::run::<I, N, false>(isa, program, slots, planes, n_planes);
-    }
+    run::run(isa, program, slots, planes, n_planes);
     head::write(isa, program, slots, planes, first, n, output);
 }

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 use std::array;
 
-use super::{Bits, FEW, MANY, plain};
+use super::{Bits, FEW, MANY, Samples, plain};
 use crate::isa::avx512::Avx512;
 
 /// Columns packed together.
@@ -24,6 +24,10 @@ const STRIP: usize = 64;
 const AHEAD: usize = 1 << 14;
 /// Planes whose sum fits 16 bits.
 const PLANES_16: usize = 16;
+
+impl Samples for Avx512 {
+    const HOLDS_MANY: bool = true;
+}
 
 impl Bits<MANY> for Avx512 {
     const TABLE_IS_ONE_INSTRUCTION: bool = true;

@@ -1,9 +1,19 @@
 //! Plain loops over words of 64 samples: the definitions that instruction sets are checked against, written so that
 //! compilers turn them into whatever vectors the target has.
 
+use std::ops::{BitAnd, BitOr, BitXor, Not};
+
+/// Bits of several samples that are combined at once.
+pub(super) trait Word:
+    Copy + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
+{
+}
+
+impl<W: Copy + BitAnd<Output = W> + BitOr<Output = W> + BitXor<Output = W> + Not<Output = W>> Word for W {}
+
 /// A table of three inputs as the multiplexer of two of two inputs. All branches are on constants.
 #[inline(always)]
-pub(super) fn table<const TABLE: i32>(a: u64, b: u64, c: u64) -> u64 {
+pub(super) fn table<const TABLE: i32, W: Word>(a: W, b: W, c: W) -> W {
     match TABLE {
         // The multiplexer and the majority, in the fewest steps.
         0xe4 => return b ^ (a & (b ^ c)),
@@ -27,9 +37,9 @@ pub(super) fn table<const TABLE: i32>(a: u64, b: u64, c: u64) -> u64 {
 
 /// A table of two inputs.
 #[inline(always)]
-fn pair(table: i32, a: u64, b: u64) -> u64 {
+fn pair<W: Word>(table: i32, a: W, b: W) -> W {
     match table {
-        0b0000 => 0,
+        0b0000 => a & !a,
         0b0001 => !(a | b),
         0b0010 => a & !b,
         0b0011 => !b,
@@ -44,7 +54,7 @@ fn pair(table: i32, a: u64, b: u64) -> u64 {
         0b1100 => b,
         0b1101 => !a | b,
         0b1110 => a | b,
-        _ => !0,
+        _ => a | !a,
     }
 }
 

@@ -1,8 +1,8 @@
-//! Slots as small arrays of words, which the compiler keeps in whatever vectors the machine has.
+//! Slots as small arrays of words.
 
 use std::array;
 
-use super::{Bits, FEW, MANY, plain};
+use super::{Bits, FEW, MANY, Samples, plain};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::avx2::Avx2;
 use crate::isa::portable::Portable;
@@ -24,11 +24,15 @@ macro_rules! words {
 
             #[inline(always)]
             fn table<const TABLE: i32>(self, a: [u64; $n], b: [u64; $n], c: [u64; $n]) -> [u64; $n] {
-                array::from_fn(|i| plain::table::<TABLE>(a[i], b[i], c[i]))
+                array::from_fn(|i| plain::table::<TABLE, u64>(a[i], b[i], c[i]))
             }
         }
     )*};
 }
 words!(Portable: MANY FEW);
 #[cfg(target_arch = "x86_64")]
-words!(Avx2: MANY FEW);
+words!(Avx2: FEW);
+
+impl Samples for Portable {
+    const HOLDS_MANY: bool = false;
+}

@@ -38,8 +38,9 @@ pub(super) fn pack<I: Bits<N>, const N: usize>(
         LogicInput::Bits(x) => unpack_rows(&x[first * n_inputs.div_ceil(8)..], n, slots),
         LogicInput::Packed(x) => {
             let block = &x[first / (64 * MANY) * n_inputs..][..n_inputs];
+            let word = first / 64 % MANY;
             for (slot, words) in slots.iter_mut().zip(block) {
-                slot.copy_from_slice(&words[..N]);
+                slot.copy_from_slice(&words[word..][..N]);
             }
         }
         LogicInput::Floats { x, n_features, features, thresholds } => {

@@ -25,9 +25,29 @@ const SOURCES: usize = 16;
 /// Runs all of `program`: gates read and write `slots`, as many as a power of two, counts go to `planes`, `n_planes` per
 /// group.
 #[inline(always)]
-pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
+pub(super) fn run<I: Bits<N>, const N: usize>(
     isa: I,
     program: &Program,
+    slots: &mut [[u64; N]],
+    planes: &mut [[u64; N]],
+    n_planes: usize,
+) {
+    // Loops that know the width of slot numbers, and whether they count complements, are faster and more code.
+    if cfg!(feature = "minimal") {
+        run_as(isa, program, program.is_wide(), slots, planes, n_planes);
+    } else if program.is_wide() {
+        run_as(isa, program, true, slots, planes, n_planes);
+    } else {
+        run_as(isa, program, false, slots, planes, n_planes);
+    }
+}
+
+/// See [`run`].
+#[inline(always)]
+fn run_as<I: Bits<N>, const N: usize>(
+    isa: I,
+    program: &Program,
+    wide: bool,
     slots: &mut [[u64; N]],
     planes: &mut [[u64; N]],
     n_planes: usize,
@@ -36,17 +56,19 @@ pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
     for run in program.runs() {
         match run {
             // A loop for each table is a lot of code.
-            Run::Gates { table, records } if cfg!(feature = "minimal") && (WIDE || !I::TABLE_IS_ONE_INSTRUCTION) => {
-                gates_by_data::<I, N, WIDE>(isa, table, records, slots);
+            Run::Gates { table, records } if cfg!(feature = "minimal") && !I::TABLE_IS_ONE_INSTRUCTION => {
+                gates_by_data(isa, wide, table, records, slots);
             }
-            Run::Gates { table, records } => gates::<I, N, WIDE>(isa, table, records, slots),
-            Run::Luts { records, .. } => luts::<I, N, WIDE>(isa, records, slots),
+            Run::Gates { table, records } => gates(isa, wide, table, records, slots),
+            Run::Luts { records, .. } => luts(isa, wide, records, slots),
             Run::Count { group, negated, n, sources } => {
                 let planes = &mut planes[usize::from(group) * n_planes..][..n_planes];
-                if negated {
-                    count::<I, N, WIDE, true>(isa, sources, n as usize, slots, planes);
+                if cfg!(feature = "minimal") {
+                    count(isa, wide, negated, sources, n as usize, slots, planes);
+                } else if negated {
+                    count(isa, wide, true, sources, n as usize, slots, planes);
                 } else {
-                    count::<I, N, WIDE, false>(isa, sources, n as usize, slots, planes);
+                    count(isa, wide, false, sources, n as usize, slots, planes);
                 }
             }
         }
@@ -55,12 +77,12 @@ pub(super) fn run<I: Bits<N>, const N: usize, const WIDE: bool>(
 
 /// The canonical tables, by how many inputs they read, each with a loop of its own.
 macro_rules! dispatch {
-    ($run:expr, $table:expr, $records:expr, $slots:expr, [$($t0:literal)*] [$($t1:literal)*] [$($t2:literal)*] [$($t3:literal)*]) => {
+    ($run:expr, $wide:expr, $table:expr, $records:expr, $slots:expr, [$($t0:literal)*] [$($t1:literal)*] [$($t2:literal)*] [$($t3:literal)*]) => {
         match $table {
-            $($t0 => gates_of::<I, N, WIDE, $t0, 0>($run, $records, $slots),)*
-            $($t1 => gates_of::<I, N, WIDE, $t1, 1>($run, $records, $slots),)*
-            $($t2 => gates_of::<I, N, WIDE, $t2, 2>($run, $records, $slots),)*
-            $($t3 => gates_of::<I, N, WIDE, $t3, 3>($run, $records, $slots),)*
+            $($t0 => gates_of::<I, N, $t0, 0>($run, $wide, $records, $slots),)*
+            $($t1 => gates_of::<I, N, $t1, 1>($run, $wide, $records, $slots),)*
+            $($t2 => gates_of::<I, N, $t2, 2>($run, $wide, $records, $slots),)*
+            $($t3 => gates_of::<I, N, $t3, 3>($run, $wide, $records, $slots),)*
             // A checked program has canonical tables only.
             _ => {}
         }
@@ -68,8 +90,8 @@ macro_rules! dispatch {
 }
 
 #[inline(always)]
-fn gates<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, table: u8, records: &[u64], slots: &mut [[u64; N]]) {
-    dispatch!(isa, table, records, slots,
+fn gates<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, records: &[u64], slots: &mut [[u64; N]]) {
+    dispatch!(isa, wide, table, records, slots,
         [
             0x00 0xff]
         [
@@ -87,8 +109,9 @@ fn gates<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, table: u8, record
 
 /// One table over many records; `READS` says how many of its inputs it reads.
 #[inline(always)]
-fn gates_of<I: Bits<N>, const N: usize, const WIDE: bool, const TABLE: i32, const READS: usize>(
+fn gates_of<I: Bits<N>, const N: usize, const TABLE: i32, const READS: usize>(
     isa: I,
+    wide: bool,
     records: &[u64],
     slots: &mut [[u64; N]],
 ) {
@@ -96,8 +119,8 @@ fn gates_of<I: Bits<N>, const N: usize, const WIDE: bool, const TABLE: i32, cons
         return;
     }
     let mask = slots.len() - 1;
-    for record in records.chunks_exact(if WIDE { 2 } else { 1 }) {
-        let [a, b, c, to] = four::<WIDE>(record);
+    for record in records.chunks_exact(gate_words(wide)) {
+        let [a, b, c, to] = four(wide, record);
         let a = isa.load(&slots[a & mask]);
         let b = if READS > 1 { isa.load(&slots[b & mask]) } else { a };
         let c = if READS > 2 { isa.load(&slots[c & mask]) } else { b };
@@ -107,19 +130,14 @@ fn gates_of<I: Bits<N>, const N: usize, const WIDE: bool, const TABLE: i32, cons
 
 /// One table over many records, as data: multiplexers on the inputs pick one of its eight bits.
 #[inline(always)]
-fn gates_by_data<I: Bits<N>, const N: usize, const WIDE: bool>(
-    isa: I,
-    table: u8,
-    records: &[u64],
-    slots: &mut [[u64; N]],
-) {
+fn gates_by_data<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, records: &[u64], slots: &mut [[u64; N]]) {
     if slots.is_empty() {
         return;
     }
     let mask = slots.len() - 1;
     let bits: [[u64; N]; 8] = std::array::from_fn(|i| [0u64.wrapping_sub(u64::from(table >> i & 1)); N]);
-    for record in records.chunks_exact(if WIDE { 2 } else { 1 }) {
-        let [a, b, c, to] = four::<WIDE>(record);
+    for record in records.chunks_exact(gate_words(wide)) {
+        let [a, b, c, to] = four(wide, record);
         let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
         macro_rules! half {
             ($i:literal $j:literal $k:literal $l:literal) => {{
@@ -134,7 +152,7 @@ fn gates_by_data<I: Bits<N>, const N: usize, const WIDE: bool>(
 
 /// Tables of four to six inputs, all evaluated as six.
 #[inline(always)]
-fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], slots: &mut [[u64; N]]) {
+fn luts<I: Bits<N>, const N: usize>(isa: I, wide: bool, records: &[u64], slots: &mut [[u64; N]]) {
     if slots.is_empty() {
         return;
     }
@@ -145,13 +163,13 @@ fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], s
         set[15] = [u64::MAX; N];
     }
     let mut odd = 0;
-    for record in records.chunks_exact(lut_words(WIDE)) {
+    for record in records.chunks_exact(lut_words(wide)) {
         let set = &mut sets[odd];
         odd ^= 1;
-        let (table, slot_words) = (record[lut_words(WIDE) - 1], &record[..lut_words(WIDE) - 1]);
-        let half = if WIDE { 2 } else { 1 };
-        let [a, b, c, d] = four::<WIDE>(&slot_words[..half]);
-        let [e, f, to, _] = four::<WIDE>(&slot_words[half..]);
+        let (table, slot_words) = (record[lut_words(wide) - 1], &record[..lut_words(wide) - 1]);
+        let half = gate_words(wide);
+        let [a, b, c, d] = four(wide, &slot_words[..half]);
+        let [e, f, to, _] = four(wide, &slot_words[half..]);
         let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
         let (d, e, f) = (isa.load(&slots[d & mask]), isa.load(&slots[e & mask]), isa.load(&slots[f & mask]));
         macro_rules! fill {
@@ -184,8 +202,10 @@ fn luts<I: Bits<N>, const N: usize, const WIDE: bool>(isa: I, records: &[u64], s
 
 /// Adds sources to the bit planes of a group, sixteen at a time through a tree of full adders.
 #[inline(always)]
-fn count<I: Bits<N>, const N: usize, const WIDE: bool, const NEGATED: bool>(
+fn count<I: Bits<N>, const N: usize>(
     isa: I,
+    wide: bool,
+    negated: bool,
     sources: &[u64],
     n: usize,
     slots: &[[u64; N]],
@@ -195,13 +215,14 @@ fn count<I: Bits<N>, const N: usize, const WIDE: bool, const NEGATED: bool>(
         return;
     }
     let mask = slots.len() - 1;
+    let flip = isa.load(&[0u64.wrapping_sub(u64::from(negated)); N]);
     macro_rules! source {
         ($words:expr, $i:expr) => {{
-            let bits = isa.load(&slots[nth::<WIDE>($words, $i) & mask]);
-            if NEGATED { isa.table::<0x55>(bits, bits, bits) } else { bits }
+            let bits = isa.load(&slots[nth(wide, $words, $i) & mask]);
+            if !cfg!(feature = "minimal") && !negated { bits } else { isa.table::<0x66>(bits, flip, flip) }
         }};
     }
-    let per_word = if WIDE { 2 } else { 4 };
+    let per_word = if wide { 2 } else { 4 };
     let (low, high) = planes.split_at_mut(PLANES_IN_REGISTERS);
     let [ones, twos, fours, eights] = low else { return };
     let (mut s1, mut s2, mut s4, mut s8) = (isa.load(ones), isa.load(twos), isa.load(fours), isa.load(eights));
@@ -249,8 +270,8 @@ fn ripple<I: Bits<N>, const N: usize>(isa: I, mut carry: I::Slot, planes: &mut [
 
 /// The four slots of a record.
 #[inline(always)]
-fn four<const WIDE: bool>(record: &[u64]) -> [usize; 4] {
-    if WIDE {
+fn four(wide: bool, record: &[u64]) -> [usize; 4] {
+    if wide {
         let ([a, b], [c, d]) = (halves(record[0]), halves(record[1]));
         [a, b, c, d].map(|slot| slot as usize)
     } else {
@@ -258,8 +279,14 @@ fn four<const WIDE: bool>(record: &[u64]) -> [usize; 4] {
     }
 }
 
+/// Words of a gate.
+#[inline(always)]
+fn gate_words(wide: bool) -> usize {
+    if wide { 2 } else { 1 }
+}
+
 /// The slot of source `i`.
 #[inline(always)]
-fn nth<const WIDE: bool>(words: &[u64], i: usize) -> usize {
-    if WIDE { halves(words[i / 2])[i % 2] as usize } else { usize::from(quarters(words[i / 4])[i % 4]) }
+fn nth(wide: bool, words: &[u64], i: usize) -> usize {
+    if wide { halves(words[i / 2])[i % 2] as usize } else { usize::from(quarters(words[i / 4])[i % 4]) }
 }
