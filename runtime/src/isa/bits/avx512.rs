@@ -1,6 +1,6 @@
 //! AVX-512: a slot of 512 samples is a register, a table of three inputs one instruction.
 
-use std::arch::x86_64::{
+use core::arch::x86_64::{
     __m128i, __m512, __m512i, _CMP_GT_OQ, _MM_HINT_T0, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_prefetch,
     _mm_ternarylogic_epi64, _mm512_add_epi16, _mm512_add_epi32, _mm512_castpd_ps, _mm512_castps_pd,
     _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_epi8,
     _mm512_unpacklo_epi16, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
-use std::array;
+use core::array;
 
 use super::{Bits, FEW, MANY, Samples, plain};
 use crate::isa::avx512::Avx512;

@@ -1,7 +1,7 @@
 //! Plain loops over words of 64 samples: the definitions that instruction sets are checked against, written so that
 //! compilers turn them into whatever vectors the target has.
 
-use std::ops::{BitAnd, BitOr, BitXor, Not};
+use core::ops::{BitAnd, BitOr, BitXor, Not};
 
 /// Bits of several samples that are combined at once.
 pub(super) trait Word:

@@ -1,6 +1,6 @@
 //! Slots as small arrays of words.
 
-use std::array;
+use core::array;
 
 use super::{Bits, FEW, MANY, Samples, plain};
 #[cfg(target_arch = "x86_64")]
