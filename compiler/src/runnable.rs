@@ -276,7 +276,7 @@ pub fn kernels_for(name: Option<&str>) -> Result<&'static dyn Kernels, Diagnosti
     if let Some(kernels) = kernels::by_name(name) {
         return Ok(kernels);
     }
-    let here: Vec<_> = kernels::available().iter().map(|k| k.name()).collect();
+    let here: Vec<_> = kernels::available().map(|k| k.name()).collect();
     if ISAS.contains(&name) {
         let missing = Diagnostic::unsupported(format!("this machine or build has no kernels for {}", quoted(name)));
         return Err(missing.expected(here.join(", ")));

@@ -27,7 +27,7 @@ fn main() {
         if options.isa.as_ref().is_some_and(|name| name != isa.name()) {
             continue;
         }
-        let bench = Bench { isa: *isa, options: &options };
+        let bench = Bench { isa, options: &options };
         bench.limits();
         bench.quantize();
         bench.products();

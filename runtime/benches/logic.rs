@@ -93,6 +93,6 @@ fn main() {
     let program = program(n_nodes);
     println!("{n_nodes} gates, {} slots", program.n_slots());
     for isa in kernels::available() {
-        bench(*isa, &program);
+        bench(isa, &program);
     }
 }

@@ -3,7 +3,8 @@
 //! This file holds all of that step, so that no other one needs `unsafe` to look at typed data.
 #![expect(unsafe_code, reason = "bytes and elements are views of the same memory; everyone else goes through here")]
 
-use std::slice;
+use alloc::vec::Vec;
+use core::slice;
 
 use crate::RunError;
 

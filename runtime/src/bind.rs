@@ -4,6 +4,8 @@
 //! are known now, so that running them has nothing left to check.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use alloc::{vec, vec::Vec};
+
 use bitc_format::{ErrorKind, FormatError};
 
 use crate::extents::Extents;

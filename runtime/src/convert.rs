@@ -170,7 +170,9 @@ fn round_float(value: f64, fraction_bits: u32, min_exponent: i32, max_exponent: 
     }
     // In units of the last place the number is a whole one after rounding; a carry runs into the exponent by itself.
     let unit = f64::from_bits(((1023 + exponent - fraction_bits as i32) as u64) << 52);
-    let units = (magnitude / unit).round_ties_even() as u64;
+    // 2^52 has no room for a fraction, so adding it rounds half to even.
+    const ROUND: f64 = 4_503_599_627_370_496.0;
+    let units = ((magnitude / unit + ROUND) - ROUND) as u64;
     let stored_exponent = (exponent - min_exponent) as u64;
     // A normal number's units contain the leading one, which stands for one exponent step.
     let bits = (stored_exponent << fraction_bits) + units;
@@ -179,6 +181,8 @@ fn round_float(value: f64, fraction_bits: u32, min_exponent: i32, max_exponent: 
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]

@@ -3,6 +3,9 @@
 //! By now the artifact was checked and the sizes are bound, so an instruction has nothing left to check but values that
 //! are computed while running, such as indices.
 
+#[cfg(not(feature = "minimal"))]
+use alloc::vec::Vec;
+
 use bitc_format::Inst;
 
 use crate::RunError;
@@ -111,6 +114,7 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
 }
 
 /// The exact integer sums behind a quantised product, for [`crate::Trace`].
+#[cfg(not(feature = "minimal"))]
 pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &Inst) -> Result<Option<Vec<i32>>, RunError> {
     match inst {
         Inst::BitLinear(inst) => bit_linear::linear_accumulators(frame, inst),

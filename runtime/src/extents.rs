@@ -1,6 +1,6 @@
 //! Shapes as numbers, held without allocation.
 
-use std::ops::Deref;
+use core::ops::Deref;
 
 use bitc_format::MAX_RANK;
 

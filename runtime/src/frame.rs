@@ -3,7 +3,7 @@
 //! Every slot is memory of its own, so that the destination can be held exclusively and the sources shared: the
 //! destination is taken out of its place, filled, and put back.
 
-use std::mem;
+use core::mem;
 
 use bitc_format::{BufferId, DType, Operand};
 

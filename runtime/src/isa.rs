@@ -14,6 +14,9 @@ pub(crate) mod avx2;
 #[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
 pub(crate) mod avx512;
 pub(crate) mod bits;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "the register that says what the system saves")]
+mod detect;
 pub(crate) mod portable;
 
 use bitc_format::Layout;

@@ -31,8 +31,9 @@ pub(crate) mod wide;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod window;
 
-use std::fmt;
-use std::sync::OnceLock;
+#[cfg(feature = "threads")]
+use alloc::boxed::Box;
+use core::{fmt, iter};
 
 use bitc_format::Layout;
 use bitc_format::logic::Program;
@@ -133,28 +134,25 @@ impl fmt::Debug for dyn Kernels {
     }
 }
 
-/// The kernels as written for an instruction set.
-struct On<I>(I);
-
-impl<I: Samples> Kernels for On<I> {
+impl<I: Samples> Kernels for I {
     fn name(&self) -> &'static str {
         I::NAME
     }
 
     fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>) {
-        self.0.vectorize(
+        self.vectorize(
             #[inline(always)]
             || quantize::quantize(x, columns, rule, sharing, out),
         );
     }
 
     fn bit_product(&self, product: BitProduct<'_>, acc: &mut [i32]) {
-        product::run(&self.0, product, &mut product::Sums::new(product, acc));
+        product::run(self, product, &mut product::Sums::new(product, acc));
     }
 
     fn bit_linear(&self, product: BitProduct<'_>, post: &Post<'_>, y: &mut [f32]) {
-        let mut values = product::Values::new(self.0, product.sums.len(), product.n, post, y);
-        product::run(&self.0, product, &mut values);
+        let mut values = product::Values::new(*self, product.sums.len(), product.n, post, y);
+        product::run(self, product, &mut values);
     }
 
     fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
@@ -162,19 +160,19 @@ impl<I: Samples> Kernels for On<I> {
         if acc.is_empty() {
             return;
         }
-        let mut values = product::Values::new(self.0, acc.len() / n, n, post, y);
+        let mut values = product::Values::new(*self, acc.len() / n, n, post, y);
         acc.chunks(n).enumerate().for_each(|(token, sums)| values.put(token, 0, sums));
     }
 
     fn probe(&self, probe: Probe<'_>) -> u64 {
         match probe {
             Probe::Multiply(rounds) => {
-                let (products, value) = self.0.multiply(rounds);
-                std::hint::black_box(value);
+                let (products, value) = self.multiply(rounds);
+                core::hint::black_box(value);
                 products * u64::from(rounds)
             }
             Probe::Read(bytes) => {
-                std::hint::black_box(self.0.vectorize(
+                core::hint::black_box(self.vectorize(
                     #[inline(always)]
                     || probe::read(bytes),
                 ));
@@ -191,7 +189,7 @@ impl<I: Samples> Kernels for On<I> {
         n_rows: usize,
         scratch: &mut [u64],
     ) {
-        let isa = self.0;
+        let isa = *self;
         isa.vectorize(
             #[inline(always)]
             || logic::logic(isa, program, input, output, n_rows, scratch),
@@ -200,31 +198,25 @@ impl<I: Samples> Kernels for On<I> {
 }
 
 /// The kernels that this machine can run, fastest first and `portable` last.
-pub fn available() -> &'static [&'static dyn Kernels] {
-    static AVAILABLE: OnceLock<Vec<&'static dyn Kernels>> = OnceLock::new();
-    AVAILABLE.get_or_init(|| {
-        let mut list: Vec<&'static dyn Kernels> = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        if let Some(isa) = crate::isa::avx512::Avx512::detect() {
-            list.push(Box::leak(Box::new(On(isa))));
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let Some(isa) = crate::isa::avx2::Avx2::detect() {
-            list.push(Box::leak(Box::new(On(isa))));
-        }
-        list.push(&On(Portable));
-        list
-    })
+pub fn available() -> impl Iterator<Item = &'static dyn Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    let vectors = [
+        crate::isa::avx512::Avx512::detect().map(|isa| isa as &dyn Kernels),
+        crate::isa::avx2::Avx2::detect().map(|isa| isa as &dyn Kernels),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let vectors = [];
+    vectors.into_iter().flatten().chain(iter::once(&Portable as &dyn Kernels))
 }
 
 /// The fastest kernels of this machine.
 pub fn best() -> &'static dyn Kernels {
-    available().first().copied().unwrap_or(&On(Portable))
+    available().next().unwrap_or(&Portable)
 }
 
 /// The kernels of that name, if this machine can run them.
 pub fn by_name(name: &str) -> Option<&'static dyn Kernels> {
-    available().iter().copied().find(|kernels| kernels.name() == name)
+    available().find(|kernels| kernels.name() == name)
 }
 
 /// `kernels` on `threads` threads: those that share the work with the caller stay until the process ends. Results do

@@ -31,6 +31,13 @@
 //! # }
 //! ```
 
+#![no_std]
+
+extern crate alloc;
+// The minimal runtime needs none of it.
+#[cfg(any(test, feature = "threads", not(feature = "minimal")))]
+extern crate std;
+
 mod arena;
 mod bind;
 mod convert;
@@ -44,6 +51,7 @@ pub mod kernels;
 mod pool;
 mod program;
 mod session;
+#[cfg(not(feature = "minimal"))]
 mod trace;
 mod view;
 
@@ -53,5 +61,6 @@ pub use error::{LoadError, RunError};
 pub use kernels::Kernels;
 pub use program::{Limits, Port, PortDim, Program};
 pub use session::Session;
+#[cfg(not(feature = "minimal"))]
 pub use trace::{Executed, Trace};
 pub use view::{Element, View, ViewMut, len_bytes};

@@ -5,6 +5,7 @@
 //! sleeps.
 #![expect(unsafe_code, reason = "threads that outlive a call borrow from it while it waits for them")]
 
+use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,11 @@
 //! A loaded program: a checked artifact together with the bytes of its constants.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::{vec, vec::Vec};
+
 use bitc_format::{Artifact, BufferId, Contents, DType, DTypeSet, Inst};
 
 use crate::arena::{ALIGN, AlignedBytes};
@@ -238,8 +243,8 @@ impl Program {
     }
 }
 
-impl std::fmt::Debug for Program {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Program {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Program")
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)

@@ -1,15 +1,16 @@
 //! A session: the memory that one caller runs a program in.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::Instant;
+use alloc::{vec, vec::Vec};
 
-use bitc_format::DType;
+use bitc_format::{DType, Inst};
 
 use crate::arena::AlignedBytes;
 use crate::bind::Binding;
 use crate::frame::{Frame, Staged};
 use crate::kernels::{self, Kernels};
 use crate::program::{Port, Program};
+#[cfg(not(feature = "minimal"))]
 use crate::trace::Trace;
 use crate::{RunError, View, ViewMut, convert, exec, view};
 
@@ -38,8 +39,8 @@ impl<'p> Session<'p> {
 
     /// A session with these kernels.
     pub fn with_kernels(program: &'p Program, kernels: &'static dyn Kernels) -> Self {
-        let slots = std::iter::repeat_with(AlignedBytes::default).take(program.places().len()).collect();
-        let staged = |n: usize| std::iter::repeat_with(Staged::default).take(n).collect();
+        let slots = core::iter::repeat_with(AlignedBytes::default).take(program.places().len()).collect();
+        let staged = |n: usize| core::iter::repeat_with(Staged::default).take(n).collect();
         Self {
             program,
             kernels,
@@ -70,7 +71,7 @@ impl<'p> Session<'p> {
     ///
     /// When an array does not fit its port, when the program cannot run with these sizes, or when memory is short.
     pub fn run(&mut self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<(), RunError> {
-        self.execute(inputs, outputs, None)
+        self.execute(inputs, outputs, &mut exec::run)
     }
 
     /// Runs the program and shows every instruction with what it computed.
@@ -78,13 +79,18 @@ impl<'p> Session<'p> {
     /// # Errors
     ///
     /// As [`Session::run`].
+    #[cfg(not(feature = "minimal"))]
     pub fn run_traced(
         &mut self,
         inputs: &[View<'_>],
         outputs: &mut [ViewMut<'_>],
         trace: &mut dyn Trace,
     ) -> Result<(), RunError> {
-        self.execute(inputs, outputs, Some(trace))
+        self.execute(inputs, outputs, &mut |frame, inst| {
+            let start = std::time::Instant::now();
+            exec::run(frame, inst)?;
+            crate::trace::show(frame, inst, start.elapsed(), trace)
+        })
     }
 
     /// The shapes of the outputs for inputs of these shapes.
@@ -102,11 +108,12 @@ impl<'p> Session<'p> {
         Ok(self.program.outputs().iter().map(shape).collect())
     }
 
-    fn execute<'v>(
+    /// Runs the program, each instruction by `run`.
+    fn execute(
         &mut self,
         inputs: &[View<'_>],
-        outputs: &mut [ViewMut<'v>],
-        mut trace: Option<&mut dyn Trace>,
+        outputs: &mut [ViewMut<'_>],
+        run: &mut dyn FnMut(&mut Frame<'_, '_>, &Inst) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let program = self.program;
         let (expected, found) = (program.outputs().len(), outputs.len());
@@ -164,15 +171,7 @@ impl<'p> Session<'p> {
         };
         for (index, inst) in program.code().iter().enumerate() {
             frame.index = index;
-            match &mut trace {
-                None => exec::run(&mut frame, inst)?,
-                Some(trace) => {
-                    let start = Instant::now();
-                    exec::run(&mut frame, inst)?;
-                    let elapsed = start.elapsed();
-                    crate::trace::show(&frame, inst, elapsed, *trace)?;
-                }
-            }
+            run(&mut frame, inst)?;
         }
 
         for ((staged, port), array) in self.staged_outputs.iter().zip(program.outputs()).zip(outputs) {
@@ -231,8 +230,8 @@ impl<'p> Session<'p> {
     }
 }
 
-impl std::fmt::Debug for Session<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Session").field("program", self.program).field("kernels", &self.kernels.name()).finish()
     }
 }

@@ -1,5 +1,7 @@
 //! A look at every instruction as it runs, for profiles and for comparing a program with its reference.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use std::time::Duration;
 
 use bitc_format::{BufferId, Inst};

@@ -144,7 +144,7 @@ fn program() -> Program {
 #[test]
 fn a_repeated_run_allocates_nothing() {
     let program = program();
-    for &kernels in kernels::available() {
+    for kernels in kernels::available() {
         let mut session = Session::with_kernels(&program, kernels);
         let sizes = [3usize, 1, 20];
         let x: Vec<f32> = (0..20 * 32).map(|i| (i as f32).sin()).collect();
@@ -168,7 +168,7 @@ fn a_repeated_run_allocates_nothing() {
 #[test]
 fn a_repeated_run_of_a_logic_network_allocates_nothing() {
     let program = network();
-    for &kernels in kernels::available() {
+    for kernels in kernels::available() {
         let mut session = Session::with_kernels(&program, kernels);
         let bytes = [1u8; 700 * 48];
         let mut y = [0.0f32; 2100];

@@ -34,7 +34,7 @@ const EXPECTED: [Expected; 6] = [
 #[test]
 fn hot_loops_hold_what_they_should() {
     // Keeps the kernels in this executable.
-    assert!(!bitc_runtime::kernels::available().is_empty());
+    assert!(bitc_runtime::kernels::available().next().is_some());
     if cfg!(debug_assertions) || cfg!(not(target_arch = "x86_64")) {
         eprintln!("not an optimised build for x86-64: nothing to look at");
         return;

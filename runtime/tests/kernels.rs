@@ -295,11 +295,11 @@ fn quantisation_follows_its_definition_on_every_instruction_set() {
                 let exponent = random.below(30) as i32 - 20;
                 let x: Vec<f32> = (0..rows * columns).map(|_| random.float(exponent)).collect();
                 for sharing in [Sharing::Rows(1), Sharing::Rows(rows / 2), Sharing::Rows(rows)] {
-                    check_quantize(*isa, &x, columns, &rule, sharing);
+                    check_quantize(isa, &x, columns, &rule, sharing);
                 }
                 if columns > 0 {
                     for (channels, rows) in [(3, 2), (2, 1), (6, 1), (1, 6)] {
-                        check_quantize(*isa, &x, columns, &rule, Sharing::Channels { channels, rows });
+                        check_quantize(isa, &x, columns, &rule, Sharing::Channels { channels, rows });
                     }
                 }
             }
@@ -313,11 +313,11 @@ fn quantisation_rounds_halves_to_even_and_keeps_extreme_rows() {
     for isa in kernels::available() {
         // The largest magnitude is 127, so the scale is 1.
         let halves: Vec<f32> = (-127..=127).map(|i| i as f32 / 2.0).chain([127.0]).collect();
-        check_quantize(*isa, &halves, halves.len(), &rule, Sharing::Rows(1));
+        check_quantize(isa, &halves, halves.len(), &rule, Sharing::Rows(1));
         for x in [0.0, -0.0, f32::NAN, f32::INFINITY, 1e-45, f32::MAX, f32::MIN_POSITIVE] {
             for rule in rules() {
-                check_quantize(*isa, &[x; 70], 70, &rule, Sharing::Rows(1));
-                check_quantize(*isa, &[x, 1.0, -x], 3, &rule, Sharing::Rows(1));
+                check_quantize(isa, &[x; 70], 70, &rule, Sharing::Rows(1));
+                check_quantize(isa, &[x, 1.0, -x], 3, &rule, Sharing::Rows(1));
             }
         }
     }
@@ -325,7 +325,7 @@ fn quantisation_rounds_halves_to_even_and_keeps_extreme_rows() {
 
 #[test]
 fn the_list_of_instruction_sets_ends_with_portable() {
-    let names: Vec<_> = kernels::available().iter().map(|isa| isa.name()).collect();
+    let names: Vec<_> = kernels::available().map(|isa| isa.name()).collect();
     assert_eq!(names.last(), Some(&"portable"));
     assert_eq!(kernels::best().name(), names[0]);
     assert!(kernels::by_name("sse9").is_none());

@@ -38,7 +38,7 @@ impl Machine {
     pub(crate) fn compare(&self, inputs: &[Tensor], expected: Result<&[Tensor], &str>) -> Result<(), String> {
         for set in kernels::available() {
             let at = |message: String| format!("{} kernels: {message}", set.name());
-            match (self.0.run(inputs, *set), expected) {
+            match (self.0.run(inputs, set), expected) {
                 (Ok(outputs), Ok(expected)) => {
                     for (i, (found, expected)) in outputs.iter().zip(expected).enumerate() {
                         close(found, expected).map_err(|m| at(format!("output {i}: {m}")))?;

@@ -45,7 +45,7 @@ fn golden_files_compute_what_they_did() {
             runnable::run(&mut session, std::slice::from_ref(&input), None).unwrap().remove(0)
         };
         let expected = array(&path, "out.npy", || run(kernels::by_name("portable").unwrap()));
-        for &kernels in kernels::available() {
+        for kernels in kernels::available() {
             let tolerance = Tolerance { relative: 1e-5, absolute: None };
             let found = difference("y", &expected, &run(kernels), tolerance);
             assert!(found.rows.is_empty() && found.n_rows == 9, "{path:?} on {}: {found:?}", kernels.name());

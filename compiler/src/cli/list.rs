@@ -120,7 +120,7 @@ fn models(folder: Option<&Path>) -> Result<Listing, Failure> {
 
 fn isas() -> Listing {
     let best = kernels::best().name();
-    let here: Vec<&str> = kernels::available().iter().map(|k| k.name()).collect();
+    let here: Vec<&str> = kernels::available().map(|k| k.name()).collect();
     let mut text = String::new();
     let mut rows = Vec::new();
     for name in ISAS {

@@ -193,7 +193,7 @@ impl Verify {
 
     fn kernels(&self) -> Result<Vec<&'static dyn Kernels>, Diagnostic> {
         match self.isa.as_deref() {
-            Some("all") => kernels::available().iter().map(|k| kernels_on(Some(k.name()), self.threads)).collect(),
+            Some("all") => kernels::available().map(|k| kernels_on(Some(k.name()), self.threads)).collect(),
             name => Ok(vec![kernels_on(name, self.threads)?]),
         }
     }

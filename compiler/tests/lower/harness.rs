@@ -99,7 +99,7 @@ pub(crate) fn compare(lowered: &Lowered, program: &Program, inputs: &[Tensor], b
     for kernels in kernels::available() {
         let context = format!("{} kernels, {context}", kernels.name());
         let mut check = Check { reference: &reference, exact: bound == EXACT, seen: 0, context: &context };
-        let outputs = run(program, *kernels, inputs, &mut check).unwrap_or_else(|e| panic!("{e}: {context}"));
+        let outputs = run(program, kernels, inputs, &mut check).unwrap_or_else(|e| panic!("{e}: {context}"));
         for (i, (found, expected)) in outputs.iter().zip(&expected).enumerate() {
             assert_close(found, expected, bound, &format!("output {i}, {context}"));
         }

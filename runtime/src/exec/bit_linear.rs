@@ -1,5 +1,8 @@
 //! `bit_linear`, with scales for whole rows of weights or for groups of their inputs.
 
+#[cfg(not(feature = "minimal"))]
+use alloc::{vec, vec::Vec};
+
 use bitc_format::inst::BitLinear;
 
 use super::quantized::{shape_of, sum_rows, weights};
@@ -40,6 +43,7 @@ fn product<'f>(frame: &'f Frame<'_, '_>, inst: &BitLinear) -> Result<BitProduct<
 }
 
 /// The integer sums of a `bit_linear`; none where groups of inputs have scales of their own.
+#[cfg(not(feature = "minimal"))]
 pub(crate) fn linear_accumulators(frame: &Frame<'_, '_>, inst: &BitLinear) -> Result<Option<Vec<i32>>, RunError> {
     if frame.shape(inst.w).len() == 3 {
         return Ok(None);

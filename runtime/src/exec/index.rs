@@ -1,6 +1,6 @@
 //! Instructions about positions: `arg_reduce`, `top_k`, `gather`, `pick` and `scatter`.
 
-use std::cmp::Ordering;
+use core::cmp::Ordering;
 
 use bitc_format::inst::{ArgReduce, Combine, Gather, Pick, Scatter, TopK};
 use bitc_format::{BufferId, DType, Operand};

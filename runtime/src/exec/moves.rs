@@ -161,11 +161,13 @@ fn source(mode: PadMode, index: isize, n: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
     fn positions_outside_map_inside() {
-        let all = |mode, range: std::ops::Range<isize>, n| range.map(|i| source(mode, i, n)).collect::<Vec<_>>();
+        let all = |mode, range: core::ops::Range<isize>, n| range.map(|i| source(mode, i, n)).collect::<Vec<_>>();
         assert_eq!(all(PadMode::Reflect, -2..5, 3), [2, 1, 0, 1, 2, 1, 0].map(Some));
         assert_eq!(all(PadMode::Edge, -1..4, 3), [0, 0, 1, 2, 2].map(Some));
         assert_eq!(all(PadMode::Wrap, -2..5, 3), [1, 2, 0, 1, 2, 0, 1].map(Some));

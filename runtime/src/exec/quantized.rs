@@ -1,5 +1,8 @@
 //! `quantize` and `bit_conv2d`.
 
+#[cfg(not(feature = "minimal"))]
+use alloc::vec::Vec;
+
 use bitc_format::inst::{BitConv2d, Granularity, Quantize};
 use bitc_format::{Layout, Operand};
 
@@ -165,6 +168,7 @@ pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<
 }
 
 /// The integer sums of a `bit_conv2d`; none with a scale per pixel, where they belong to single taps.
+#[cfg(not(feature = "minimal"))]
 pub(crate) fn conv_accumulators(frame: &Frame<'_, '_>, inst: &BitConv2d) -> Result<Option<Vec<i32>>, RunError> {
     let images = frame.shape(inst.q)[0];
     let scales = frame.shape(inst.q_scale).numel();

@@ -4,17 +4,16 @@
 //! half byte stays some power of two too large and is summed apart from the others. The largest of these sums grows by
 //! at most 4096 with a group of columns, so 8 groups are summed before they are widened to 32 bits.
 
-use std::arch::is_x86_feature_detected as detected;
-use std::arch::x86_64::{
+use core::arch::x86_64::{
     __m256i, _mm_cvtsi32_si128, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_extract_epi32,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
     _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sra_epi32, _mm256_srli_epi16, _mm256_storeu_si256,
 };
-use std::array;
+use core::array;
 
 use bitc_format::Layout;
 
-use super::{FloatSums, FloatTile, Isa, PanelSums, PlanesTile};
+use super::{FloatSums, FloatTile, Isa, PanelSums, PlanesTile, detect};
 
 mod float;
 
@@ -28,8 +27,8 @@ pub(crate) struct Avx2(());
 
 impl Avx2 {
     /// The proof, where there is one.
-    pub(crate) fn detect() -> Option<Self> {
-        detected!("avx2").then_some(Self(()))
+    pub(crate) fn detect() -> Option<&'static Self> {
+        detect::found().avx2().then_some(&Self(()))
     }
 }
 
@@ -202,7 +201,7 @@ fn pair(low: i16, high: i16) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn multiply(rounds: u32) -> (u64, i32) {
     const SUMS: usize = 12;
-    let [u, s] = std::hint::black_box([_mm256_set1_epi8(1), _mm256_set1_epi8(-1)]);
+    let [u, s] = core::hint::black_box([_mm256_set1_epi8(1), _mm256_set1_epi8(-1)]);
     let mut acc = [u; SUMS];
     for _ in 0..rounds {
         for acc in &mut acc {

@@ -4,17 +4,18 @@
 //! sums of its own, which are shifted once at the end. Where several tokens share the weights, shifting the weights
 //! costs less than the registers for those sums.
 
-use std::arch::is_x86_feature_detected as detected;
-use std::arch::x86_64::{
+use core::arch::x86_64::{
     __m512i, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
     _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_sra_epi32, _mm512_srli_epi16, _mm512_storeu_si512,
 };
-use std::array;
+use core::array;
 
 use bitc_format::Layout;
 
-use super::{BLOCK, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, portable};
+use super::{
+    BLOCK, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, detect, portable,
+};
 
 mod float;
 mod lookup;
@@ -28,14 +29,10 @@ pub(crate) struct Avx512 {
 
 impl Avx512 {
     /// The proof, where there is one.
-    pub(crate) fn detect() -> Option<Self> {
-        let found = detected!("avx2")
-            && detected!("avx512f")
-            && detected!("avx512bw")
-            && detected!("avx512vl")
-            && detected!("avx512dq")
-            && detected!("avx512vnni");
-        found.then(|| Self { lookup: detected!("avx512vbmi") && detected!("gfni") })
+    pub(crate) fn detect() -> Option<&'static Self> {
+        let found = detect::found();
+        let proof = if found.lookup() { &Self { lookup: true } } else { &Self { lookup: false } };
+        found.avx512().then_some(proof)
     }
 }
 
@@ -199,7 +196,7 @@ fn shifted<const P: usize, const T: usize, const R: usize>(
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn multiply(rounds: u32) -> (u64, i32) {
     const SUMS: usize = 20;
-    let [u, s] = std::hint::black_box([_mm512_set1_epi8(1), _mm512_set1_epi8(-1)]);
+    let [u, s] = core::hint::black_box([_mm512_set1_epi8(1), _mm512_set1_epi8(-1)]);
     let mut acc = [_mm512_setzero_si512(); SUMS];
     for _ in 0..rounds {
         for acc in &mut acc {

@@ -18,7 +18,7 @@ impl Isa for Portable {
     }
 
     fn multiply(self, rounds: u32) -> (u64, i32) {
-        let (mut acc, x) = ([0i16; 64], std::hint::black_box([3i16; 8]));
+        let (mut acc, x) = ([0i16; 64], core::hint::black_box([3i16; 8]));
         for _ in 0..rounds {
             for acc in acc.as_chunks_mut::<8>().0 {
                 for (acc, &x) in acc.iter_mut().zip(&x) {
@@ -56,7 +56,7 @@ impl Isa for Portable {
 fn float_rows<const R: usize>(tile: FloatTile<'_>, sums: &mut FloatSums) {
     const COLUMNS: usize = Portable::COLUMNS;
     tile.check(R, COLUMNS);
-    let a: [&[f32]; R] = std::array::from_fn(|r| &tile.a[r * tile.pitch..][..tile.k]);
+    let a: [&[f32]; R] = core::array::from_fn(|r| &tile.a[r * tile.pitch..][..tile.k]);
     let mut acc = [[0f32; COLUMNS]; R];
     for (acc, sums) in acc.iter_mut().zip(sums.iter()) {
         acc.copy_from_slice(&sums[..COLUMNS]);
@@ -79,7 +79,7 @@ fn bytes(tile: PlanesTile<'_>, sums: &mut PanelSums) {
     for (blocks, q) in groups.zip(tile.q.as_chunks::<4>().0) {
         let q = q.map(i32::from);
         for (codes, sum) in blocks.as_flattened().as_chunks::<4>().0.iter().zip(sums.iter_mut()) {
-            let products: [i32; 4] = std::array::from_fn(|i| i32::from(codes[i]) * q[i]);
+            let products: [i32; 4] = core::array::from_fn(|i| i32::from(codes[i]) * q[i]);
             *sum = sum.wrapping_add(products.iter().sum());
         }
     }
@@ -100,7 +100,7 @@ fn one_token<const BITS: usize, const PLANES: usize>(tile: PlanesTile<'_>, sums:
         let mut x = [[[[0i16; LANES]; 2]; PLANES]; RUN];
         for (x, group) in x.iter_mut().zip(groups) {
             for (x, q) in x.iter_mut().zip(group) {
-                *x = [0, 1].map(|odd| std::array::from_fn(|lane| q[lane % 2 * 2 + odd].into()));
+                *x = [0, 1].map(|odd| core::array::from_fn(|lane| q[lane % 2 * 2 + odd].into()));
             }
         }
         for (at, sums) in sums.as_chunks_mut::<{ LANES / 2 }>().0.iter_mut().enumerate().take(stride) {
@@ -124,7 +124,7 @@ fn run<const BITS: usize, const PLANES: usize>(
     let mut acc = [0i16; LANES];
     for (chunk, x) in chunks.chunks(stride).zip(x) {
         let words: [u16; LANES] =
-            std::array::from_fn(|lane| u16::from_le_bytes([chunk[0][2 * lane], chunk[0][2 * lane + 1]]));
+            core::array::from_fn(|lane| u16::from_le_bytes([chunk[0][2 * lane], chunk[0][2 * lane + 1]]));
         for (p, x) in x.iter().enumerate() {
             for (odd, x) in x.iter().enumerate() {
                 for lane in 0..LANES {

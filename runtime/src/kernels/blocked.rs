@@ -3,7 +3,7 @@
 //! Every sum begins with 0 and takes its terms in the order of `k`, whatever the tiles, so all instruction sets and all
 //! ways to come by the columns give the same bits.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use bitc_format::inst::Activation;
 

@@ -87,7 +87,7 @@ fn few_rows(p: Product<'_>, rows: usize, y: &mut [f32]) {
 fn tile<const R: usize>(p: Product<'_>, row: usize, column: usize, y: &mut [f32]) {
     let n = COLUMNS.min(p.n - column);
     let mut sums = [[0f32; COLUMNS]; R];
-    let a: [&[f32]; R] = std::array::from_fn(|r| &p.a[(row + r) * p.k..][..p.k]);
+    let a: [&[f32]; R] = core::array::from_fn(|r| &p.a[(row + r) * p.k..][..p.k]);
     for k in 0..p.k {
         let b = &p.b[k * p.n + column..];
         let b = match b.first_chunk::<COLUMNS>() {

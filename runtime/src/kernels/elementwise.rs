@@ -52,7 +52,7 @@ fn apply(op: MapOp, y: &mut Tile, a: &Tile, b: &Tile, c: &Tile) {
     match op {
         MapOp::Neg => unary(y, a, |a| -a),
         MapOp::Abs => unary(y, a, f32::abs),
-        MapOp::Sqrt => unary(y, a, f32::sqrt),
+        MapOp::Sqrt => unary(y, a, math::sqrt),
         MapOp::Recip => unary(y, a, |a| 1.0 / a),
         MapOp::Exp => unary(y, a, math::exp),
         MapOp::Log => unary(y, a, math::log),

@@ -4,7 +4,6 @@
 
 use bitc_format::inst::Step;
 
-use super::On;
 use super::elementwise::{self, Tile};
 #[cfg(not(feature = "minimal"))]
 use super::{
@@ -36,9 +35,9 @@ pub trait FloatKernels: Sync {
     fn normalize(&self, x: &[f32], norm: Norm<'_>, y: &mut [f32]);
 }
 
-impl<I: Isa> FloatKernels for On<I> {
+impl<I: Isa> FloatKernels for I {
     fn map(&self, registers: &mut [Tile], loaded: usize, steps: &[Step]) {
-        self.0.vectorize(
+        self.vectorize(
             #[inline(always)]
             || elementwise::steps(registers, loaded, steps),
         );
@@ -46,7 +45,7 @@ impl<I: Isa> FloatKernels for On<I> {
 
     #[cfg(not(feature = "minimal"))]
     fn matmul(&self, product: Product<'_>, packed: &mut [f32], y: &mut [f32]) {
-        let isa = self.0;
+        let isa = *self;
         isa.vectorize(
             #[inline(always)]
             || dense::matmul(isa, product, packed, y),
@@ -55,7 +54,7 @@ impl<I: Isa> FloatKernels for On<I> {
 
     #[cfg(not(feature = "minimal"))]
     fn convolve(&self, convolution: Convolution<'_>, packed: &mut [f32], y: &mut [f32]) {
-        let isa = self.0;
+        let isa = *self;
         isa.vectorize(
             #[inline(always)]
             || window::convolve(isa, convolution, packed, y),
@@ -64,7 +63,7 @@ impl<I: Isa> FloatKernels for On<I> {
 
     #[cfg(not(feature = "minimal"))]
     fn softmax(&self, y: &mut [f32], n: usize, log: bool) {
-        self.0.vectorize(
+        self.vectorize(
             #[inline(always)]
             || norm::softmax_rows(y, n, log),
         );
@@ -72,7 +71,7 @@ impl<I: Isa> FloatKernels for On<I> {
 
     #[cfg(not(feature = "minimal"))]
     fn normalize(&self, x: &[f32], norm: Norm<'_>, y: &mut [f32]) {
-        self.0.vectorize(
+        self.vectorize(
             #[inline(always)]
             || norm::rows(x, norm, y),
         );

@@ -36,6 +36,49 @@ pub(crate) fn trunc(x: f32) -> f32 {
     floor(x.abs()).copysign(x)
 }
 
+/// The square root, rounded once.
+#[inline(always)]
+pub(crate) fn sqrt(x: f32) -> f32 {
+    // The standard library has it where there is one.
+    #[cfg(not(feature = "minimal"))]
+    return x.sqrt();
+    #[cfg(feature = "minimal")]
+    sqrt_by_bits(x)
+}
+
+/// The square root, bit by bit.
+#[cfg(any(test, feature = "minimal"))]
+fn sqrt_by_bits(x: f32) -> f32 {
+    if x.is_nan() || x < 0.0 {
+        return f32::NAN;
+    }
+    if x == 0.0 || x == f32::INFINITY {
+        return x;
+    }
+    // x = mantissa * 2^exponent with an even exponent and 2^50 <= mantissa < 2^53, whose root has 26 bits or more: one
+    // below those of the result rounds it, and a remainder keeps what looks like a tie from being one.
+    let bits = x.to_bits();
+    let (mut mantissa, mut exponent) = (u64::from(bits & 0x007f_ffff), (bits >> 23) as i32 - 150);
+    if exponent == -150 {
+        exponent += 1;
+    } else {
+        mantissa |= 1 << 23;
+    }
+    let shift = mantissa.leading_zeros() as i32 - 11;
+    let shift = shift - (exponent - shift) % 2;
+    let (mantissa, exponent) = (mantissa << shift, exponent - shift);
+    let mut root = 0u64;
+    for bit in (0..27).rev() {
+        let with = root | 1 << bit;
+        if with * with <= mantissa {
+            root = with;
+        }
+    }
+    let sticky = u64::from(root * root != mantissa);
+    // Both factors are exact, so that only the conversion to 24 bits rounds.
+    ((root << 1 | sticky) as f32) * power_of_two(exponent / 2 - 1)
+}
+
 /// 2 to the power of `n`, for `n` from -126 to 127.
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
@@ -48,7 +91,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     // Past these the result is 0 or infinite anyway; the comparison keeps NaN.
     let low = if x < -104.0 { -104.0 } else { x };
     let x = if low > 89.0 { 89.0 } else { low };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x * core::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     // ln 2 in two parts, of which the first has few bits: n * the first part is exact.
     let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
@@ -76,7 +119,7 @@ pub(crate) fn log(x: f32) -> f32 {
     let exponent = (bits >> 23) - 126 - if tiny { 23 } else { 0 };
     let mantissa = f32::from_bits(((bits & 0x007f_ffff) | 0x3f00_0000) as u32);
     // mantissa in [1/2, 1); centred around 1.
-    let small = mantissa < std::f32::consts::FRAC_1_SQRT_2;
+    let small = mantissa < core::f32::consts::FRAC_1_SQRT_2;
     let e = (exponent - i32::from(small)) as f32;
     let m = if small { mantissa + mantissa - 1.0 } else { mantissa - 1.0 };
     let z = m * m;
@@ -156,7 +199,7 @@ pub(crate) fn erf(x: f32) -> f32 {
 /// `x * (1 + erf(x / sqrt 2)) / 2`
 #[inline(always)]
 pub(crate) fn gelu_erf(x: f32) -> f32 {
-    x * (0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)))
+    x * (0.5 * (1.0 + erf(x * core::f32::consts::FRAC_1_SQRT_2)))
 }
 
 /// The approximation of GELU by tanh.
@@ -236,7 +279,7 @@ fn log_f64(x: f64) -> f64 {
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) as i64) - 1023;
     let mut m = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
-    if m > std::f64::consts::SQRT_2 {
+    if m > core::f64::consts::SQRT_2 {
         m *= 0.5;
         exponent += 1;
     }
@@ -247,13 +290,13 @@ fn log_f64(x: f64) -> f64 {
     for k in (0..12u32).rev() {
         p = p * z + 1.0 / f64::from(2 * k + 1);
     }
-    exponent as f64 * std::f64::consts::LN_2 + 2.0 * s * p
+    exponent as f64 * core::f64::consts::LN_2 + 2.0 * s * p
 }
 
 /// e to the power of `x`, to about 1e-15; 0 or infinity far outside the range of `f32`.
 fn exp_f64(x: f64) -> f64 {
     let x = x.clamp(-200.0, 200.0);
-    let n = (x * std::f64::consts::LOG2_E + 6_755_399_441_055_744.0) - 6_755_399_441_055_744.0;
+    let n = (x * core::f64::consts::LOG2_E + 6_755_399_441_055_744.0) - 6_755_399_441_055_744.0;
     let r = (x - n * 0.693_147_180_369_123_8) - n * 1.908_214_929_270_587_7e-10;
     let mut p = 1.0;
     for k in (1..=14u32).rev() {
@@ -298,13 +341,13 @@ mod tests {
                 term *= -a * a / f64::from(k);
                 sum += term / f64::from(2 * k + 1);
             }
-            return (sum * 2.0 / std::f64::consts::PI.sqrt()).copysign(x);
+            return (sum * 2.0 / core::f64::consts::PI.sqrt()).copysign(x);
         }
         let mut fraction = 0.0;
         for k in (1..60).rev() {
             fraction = f64::from(k) / 2.0 / (a + fraction);
         }
-        (1.0 - (-a * a).exp() / ((a + fraction) * std::f64::consts::PI.sqrt())).copysign(x)
+        (1.0 - (-a * a).exp() / ((a + fraction) * core::f64::consts::PI.sqrt())).copysign(x)
     }
 
     #[test]
@@ -327,6 +370,8 @@ mod tests {
             assert_eq!(floor(x).to_bits(), x.floor().to_bits(), "{x:e}");
             assert_eq!(ceil(x).to_bits(), x.ceil().to_bits(), "{x:e}");
             assert_eq!(trunc(x).to_bits(), x.trunc().to_bits(), "{x:e}");
+            let root = sqrt_by_bits(x);
+            assert!(root.to_bits() == x.sqrt().to_bits() || root.is_nan() && x < 0.0, "{x:e}");
         }
     }
 

@@ -7,7 +7,7 @@
 
 mod lookup;
 
-use std::ops::Range;
+use core::ops::Range;
 
 use bitc_format::Layout;
 
@@ -166,7 +166,7 @@ fn one_token<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, token: us
         for (panel, sums) in part.panels().zip(&mut sums) {
             for (w, q) in panel.columns::<G>(isa::MAX_COLUMNS).zip(q.chunks(isa::MAX_COLUMNS)) {
                 let tile = PlanesTile { layout: product.layout, w, n_tiles: panel.n_tiles, q };
-                isa.planes_tile(tile, std::slice::from_mut(sums));
+                isa.planes_tile(tile, core::slice::from_mut(sums));
             }
         }
         sink.put(token, part.row, &sums.as_flattened()[..part.n_rows]);

@@ -3,7 +3,7 @@
 //! Every output is computed by one thread in the order of the single thread, so results do not depend on the number of
 //! threads.
 
-use std::fmt;
+use core::fmt;
 
 use bitc_format::Layout;
 use bitc_format::inst::Step;
@@ -54,7 +54,7 @@ impl Threaded {
         }
         let panel_len = PANEL / TILE * BLOCK * product.k.div_ceil(product.layout.columns());
         let mut rest = out;
-        let mut items: [Option<Part<'_, T>>; PARTS] = std::array::from_fn(|part| {
+        let mut items: [Option<Part<'_, T>>; PARTS] = core::array::from_fn(|part| {
             let (first, end) = (units * part / parts, units * (part + 1) / parts);
             if part >= parts || first == end {
                 return None;
@@ -67,7 +67,7 @@ impl Threaded {
                 let q = &product.q[first * product.pitch..end * product.pitch];
                 (first, 0, BitProduct { q, sums: &product.sums[first..end], ..product })
             };
-            let (out, others) = std::mem::take(&mut rest).split_at_mut(product.n * product.sums.len());
+            let (out, others) = core::mem::take(&mut rest).split_at_mut(product.n * product.sums.len());
             rest = others;
             Some(Part { product, tokens, rows, out })
         });
@@ -123,12 +123,12 @@ impl Kernels for Threaded {
             return self.kernels.quantize(x, columns, rule, sharing, Quantized { q, pitch, scale, sums });
         }
         let mut rest = (x, q, scale, sums);
-        let mut items: [Option<(&[f32], Quantized<'_>)>; PARTS] = std::array::from_fn(|part| {
+        let mut items: [Option<(&[f32], Quantized<'_>)>; PARTS] = core::array::from_fn(|part| {
             if part >= parts {
                 return None;
             }
             let len = rows * (part + 1) / parts - rows * part / parts;
-            let (x, q, scale, sums) = std::mem::take(&mut rest);
+            let (x, q, scale, sums) = core::mem::take(&mut rest);
             let (x, next_x) = x.split_at(len * columns);
             let (q, next_q) = q.split_at_mut(len * pitch);
             let (scale, next_scale) = scale.split_at_mut(len);
@@ -182,7 +182,7 @@ impl Kernels for Threaded {
             return self.kernels.logic(program, input, output, n_rows, scratch);
         }
         let mut rest = Some((output, scratch));
-        let mut items: [Option<Rows<'_>>; PARTS] = std::array::from_fn(|part| {
+        let mut items: [Option<Rows<'_>>; PARTS] = core::array::from_fn(|part| {
             let (first, end) = (blocks * part / parts * BLOCK_ROWS, blocks * (part + 1) / parts * BLOCK_ROWS);
             let (output, scratch) = rest.take().filter(|_| part < parts)?;
             let (scratch, next_scratch) = scratch.split_at_mut(words);

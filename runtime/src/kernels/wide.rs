@@ -65,7 +65,7 @@ impl Lane for f64 {
             MapOp::Sigmoid => 1.0 / (1.0 + (-a).exp()),
             MapOp::Tanh => a.tanh(),
             MapOp::GeluTanh => {
-                let inner = (2.0 / std::f64::consts::PI).sqrt() * (a + 0.044715 * a * a * a);
+                let inner = (2.0 / core::f64::consts::PI).sqrt() * (a + 0.044715 * a * a * a);
                 0.5 * a * (1.0 + inner.tanh())
             }
             MapOp::Silu => a / (1.0 + (-a).exp()),

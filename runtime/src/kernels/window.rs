@@ -2,7 +2,7 @@
 //!
 //! A convolution with enough kernels is a product whose columns are the windows; with few it goes tap by tap.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use bitc_format::inst::{Activation, PoolKind};
 

@@ -138,7 +138,7 @@ fn an_input_takes_bits_in_every_form() {
             View::new(DType::Bits, &shape, &bits),
             View::words(&shape, &words),
         ];
-        for &set in kernels::available() {
+        for set in kernels::available() {
             let mut session = Session::with_kernels(&program, set);
             for view in views {
                 let (mut y, y_shape) = (vec![f32::NAN; 2 * n], [n, 2]);

@@ -1,7 +1,7 @@
 //! Float products on AVX2: up to four rows with two vectors of columns.
 
-use std::arch::x86_64::{__m256, _mm256_add_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps};
-use std::array;
+use core::arch::x86_64::{__m256, _mm256_add_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps};
+use core::array;
 
 use crate::isa::{FloatSums, FloatTile};
 

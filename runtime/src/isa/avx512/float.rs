@@ -1,7 +1,7 @@
 //! Float products on AVX-512: up to eight rows with two vectors of columns.
 
-use std::arch::x86_64::{__m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps};
-use std::array;
+use core::arch::x86_64::{__m512, _mm512_add_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps};
+use core::array;
 
 use crate::isa::{FloatSums, FloatTile};
 

@@ -1,13 +1,13 @@
 //! Products with `trit5` on AVX-512 with VBMI and GFNI: 64 rows look up their sums of five columns at once.
 
-use std::arch::x86_64::{
+use core::arch::x86_64::{
     __m256i, __m512i, _mm256_storeu_si256, _mm512_add_epi16, _mm512_add_epi32, _mm512_castsi512_si256,
     _mm512_cvtepi16_epi8, _mm512_cvtepi16_epi32, _mm512_extracti64x4_epi64, _mm512_gf2p8affine_epi64_epi8,
     _mm512_loadu_si512, _mm512_maddubs_epi16, _mm512_permutex2var_epi8, _mm512_set1_epi16, _mm512_set1_epi64,
     _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_si512, _mm512_sub_epi16, _mm512_unpackhi_epi8,
     _mm512_unpacklo_epi8, _mm512_xor_si512,
 };
-use std::array;
+use core::array;
 
 use super::{load, prefetch};
 use crate::isa::{DIGITS, LOOKUP_TILE, LookupTile, Table};

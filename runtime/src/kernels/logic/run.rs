@@ -135,7 +135,7 @@ fn gates_by_data<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, reco
         return;
     }
     let mask = slots.len() - 1;
-    let bits: [[u64; N]; 8] = std::array::from_fn(|i| [0u64.wrapping_sub(u64::from(table >> i & 1)); N]);
+    let bits: [[u64; N]; 8] = core::array::from_fn(|i| [0u64.wrapping_sub(u64::from(table >> i & 1)); N]);
     for record in records.chunks_exact(gate_words(wide)) {
         let [a, b, c, to] = four(wide, record);
         let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
