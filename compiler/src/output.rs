@@ -18,10 +18,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     write_pieces(path, &mut std::iter::once(bytes))
 }
 
-/// As [`write`], for bytes that follow each other and are not in one place.
+/// As [`write()`], for bytes that follow each other and are not in one place.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_pieces(path: &Path, pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Diagnostic> {
     let result = if path == Path::new("-") { to_stdout(pieces) } else { replace(path, pieces) };
     result.map_err(|e| Diagnostic::wrong_input(format!("cannot write: {e}")).file(path.display().to_string()))

@@ -17,3 +17,12 @@ fn embed_runtime_prints_the_outputs_of_an_artifact() {
     let missing = Command::new(env!("CARGO_BIN_EXE_embed_runtime")).arg("no-such-file.bit").output().unwrap();
     assert!(!missing.status.success());
 }
+
+/// As built by `cargo test -p embed_runtime --profile size --features minimal`: the instructions of embedding for every
+/// instruction set, without the standard library.
+#[cfg(all(feature = "minimal", not(debug_assertions), target_os = "linux"))]
+#[test]
+fn a_minimal_program_is_small() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_embed_runtime")).unwrap();
+    assert!(program.len() <= 450_000, "{} bytes", program.len());
+}
