@@ -78,7 +78,8 @@ impl Bisect {
                     compile::export(&graph, "bit", &backend::Options::default()).map_err(|f| f.file(&file))?;
                 let tolerance = Tolerance { relative: self.tolerance, absolute: None };
                 let subject = Subject::load(&content.into_bytes())?;
-                let comparison = subject.compare(search.expected(), &inputs, kernels::best(), tolerance)?;
+                let comparison =
+                    subject.compare(search.expected(), &inputs, kernels::best(), tolerance, Some(&source))?;
                 let difference = comparison.outputs.iter().map(|o| o.max_relative).fold(0.0, f64::max);
                 match comparison.agrees() {
                     true => Found::Nothing,

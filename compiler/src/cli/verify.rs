@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use bitc_ir::Tensor;
+use bitc_ir::{Graph, Tensor};
 use bitc_runtime::kernels::{self, Kernels};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -25,7 +25,8 @@ use crate::verify::{Comparison, Flip, Subject, Tolerance, reference};
   bitc verify model.yaml model.bit --rtol 1e-6 --atol 0 --json
 
 The exit code is 1 where they differ. Rows in which an 8-bit activation was rounded to the other side of
-a tie are named and accepted while they are few and small.")]
+a tie are named and accepted while they are few and small, or each such activation is shown to lie next to
+the border and to make the whole difference.")]
 pub(super) struct Verify {
     /// The model.
     model: PathBuf,
@@ -104,6 +105,14 @@ impl Oracle {
         }
     }
 
+    /// The graph that is run, where it can be looked into.
+    fn graph<'m>(&self, model: &'m Runnable) -> Option<&'m Graph> {
+        match (self, model) {
+            (Oracle::Evaluator, Runnable::Graph(graph)) => Some(graph),
+            _ => None,
+        }
+    }
+
     fn run(&self, model: &Runnable, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
         match self {
             Oracle::Evaluator => reference(model, inputs),
@@ -146,7 +155,7 @@ impl Verify {
             let expected = oracle.run(&model, &inputs).map_err(|d| d.file(self.model.display().to_string()))?;
             for &kernels in &isas {
                 console.step(&format!("{}, batch {batch}", kernels.name()));
-                let comparison = subject.compare(&expected, &inputs, kernels, tolerance);
+                let comparison = subject.compare(&expected, &inputs, kernels, tolerance, oracle.graph(&model));
                 let comparison = comparison.map_err(|d| d.file(name.as_str()))?;
                 runs.push(Run { batch, isa: kernels.name(), comparison });
             }
@@ -270,7 +279,7 @@ fn report(runs: &[Run], subject: &Subject, agree: bool) -> String {
             let _ = writeln!(text, "  rounding flips: {}", rows(&c.flipped_rows));
         }
         for f in &c.flips {
-            let layer = crate::error::escape(&f.layer);
+            let layer = crate::error::escape(f.layer.split(", ").next().unwrap_or_default());
             let _ = writeln!(
                 text,
                 "    row {}: {:.1e} steps from the border, an input of {layer} is {} in the model and {} in its frozen graph",

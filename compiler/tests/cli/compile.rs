@@ -1,5 +1,7 @@
 //! `bitc compile`.
 
+use bitc_ir::Tensor;
+
 use crate::harness::Bench;
 
 #[test]
@@ -146,4 +148,24 @@ fn models_are_found_by_name() {
     let listed = bench.ok("list models --models zoo --json").json();
     assert_eq!(listed["models"][0]["name"], "mlp");
     bench.fails("compile mpl --models zoo", 1, &["mpl", "did you mean `mlp`?"]);
+}
+
+#[test]
+fn ternary_weights_without_a_quantiser_are_taken_on_demand() {
+    let bench = Bench::new();
+    let model = "graph @g(%x: f32[N, 4]) {\n const %w: f32[2, 4] = dense [0.5, 0, -0.5, 0.5, 0.25, 0.25, 0, -0.25]\n \
+        %y = linear(%x, %w) : f32[N, 2] from \"fc1\"\n return %y\n}\n";
+    bench.write("m.bir", model.as_bytes());
+    bench.array("x.npy", &Tensor::new(&[1, 4], &[1f32, 10.0, 100.0, 1000.0]));
+    let quantized = |bench: &Bench| bench.ok("inspect m.bit --json").json()["quantized_params"].clone();
+
+    let done = bench.ok("compile m.bir --explain");
+    assert!(format!("{}{}", done.stdout, done.stderr).contains("see --weight-only"), "{} {}", done.stdout, done.stderr);
+    assert_eq!(quantized(&bench), 0);
+    bench.ok("compile m.bir --weight-only");
+    assert_eq!(quantized(&bench), 8);
+    // The activations stay floats: nothing is rounded.
+    bench.ok("run m.bit --input x.npy --output y.npy");
+    assert_eq!(bench.read("y.npy").to_f64(), [450.5, -247.25]);
+    bench.ok("verify m.bir m.bit --input x.npy --rtol 1e-7 --atol 0");
 }

@@ -54,6 +54,39 @@ fn convolutions_are_compared_inside() {
     assert_eq!(layer["accumulators"], 3 * 6 * 6 * 5);
 }
 
+/// A layer of 300 inputs that are rounded after a factor.
+fn rounding(factor: &str) -> String {
+    format!(
+        "graph @g(%x: f32[N, 300]) {{\n const %c: f32 = dense [{factor}]\n const %low: f32 = dense [-128]\n \
+         const %high: f32 = dense [127]\n const %w: t2[2, 300] = splat(1)\n const %s: f32 = dense [0.5]\n \
+         %m = mul(%x, %c)\n %r = round(%m)\n %q = clip(%r, %low, %high)\n %d = dequantize(%w, %s)\n \
+         %y = linear(%q, %d)\n return %y\n}}\n"
+    )
+}
+
+#[test]
+fn rounding_flips_are_shown_in_any_number_of_rows_while_they_are_rare() {
+    let bench = Bench::new();
+    bench.write("model.bir", rounding("1.000001").as_bytes());
+    bench.write("other.bir", rounding("1").as_bytes());
+    bench.ok("compile other.bir");
+    // One of 300 lies next to a border, in every row.
+    let inputs = |borders: usize| {
+        let row = |r: usize| (0..300).map(move |i| if i < borders { 40.499_99 } else { (i % 50 + r % 40) as f32 });
+        Tensor::new(&[20, 300], &(0..20).flat_map(row).collect::<Vec<_>>())
+    };
+    bench.array("rare.npy", &inputs(1));
+    let done = bench.ok("verify model.bir other.bit --input rare.npy --rtol 1e-6 --atol 0");
+    assert!(done.stdout.contains("is 41 in the model and 40 in its frozen graph"), "{}", done.stdout);
+    assert!(done.stdout.contains("rows 0, 1, 2, 3, 4, 5, 6, 7 and 12 more"), "{}", done.stdout);
+    // Values that often lie on a border do not come from rounding.
+    bench.array("often.npy", &inputs(20));
+    bench.fails("verify model.bir other.bit --input often.npy --rtol 1e-6 --atol 0", 1, &["does not compute"]);
+    // A model that rounds elsewhere is another model.
+    bench.write("wrong.bir", rounding("1.02").as_bytes());
+    bench.fails("verify wrong.bir other.bit --input rare.npy --rtol 1e-6 --atol 0", 1, &["does not compute"]);
+}
+
 #[test]
 fn two_artifacts_are_compared() {
     let bench = Bench::new();
