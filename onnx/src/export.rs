@@ -5,6 +5,7 @@
 //! a model-local function in one form and is written out in the others. [`Form`] says which form is for whom, and how far
 //! its values may be from those of the graph.
 
+mod bits;
 mod bodies;
 mod convert;
 mod cx;
@@ -115,7 +116,7 @@ impl Form {
 }
 
 /// The newest opset that is written.
-pub const NEWEST_OPSET: i64 = 25;
+pub const NEWEST_OPSET: i64 = 26;
 
 /// What an export may be told.
 #[derive(Clone, Debug, Default)]

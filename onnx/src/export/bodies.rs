@@ -123,6 +123,9 @@ fn quantize(s: &mut Scope, x: &str, form: Form, carrier: Carrier) -> Vec<String>
             };
             let scale = s.op("Div", &[&one, &factor], Vec::new());
             let (none, nothing) = (zero(s, &m), s.f32(0.0));
+            // The scale of zeros is 0 already. That it is chosen again keeps engines from turning a product with it into a
+            // quotient by the factor, which rounds otherwise.
+            let scale = s.op("Where", &[&none, &nothing, &scale], Vec::new());
             let factor = s.op("Where", &[&none, &nothing, &factor], Vec::new());
             (s.op("Mul", &[x, &factor], Vec::new()), scale)
         }

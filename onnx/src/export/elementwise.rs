@@ -1,10 +1,9 @@
 //! Operations that work element by element.
 
+use bitc_ir::DType;
 use bitc_ir::ops::activation::Activation;
 use bitc_ir::ops::compare::CompareKind;
-use bitc_ir::ops::logic::LogicKind;
 use bitc_ir::ops::{BinaryKind, Remainder, UnaryKind};
-use bitc_ir::{DType, Tensor};
 
 use super::convert::{attr_int, attr_str};
 use super::cx::{Cx, Names, No, no};
@@ -187,41 +186,16 @@ pub(super) fn compare(cx: &mut Cx<'_, '_>, kind: CompareKind) -> Names {
     Ok(vec![if kind == CompareKind::NotEqual { cx.op("Not", &[&holds], Vec::new()) } else { holds }])
 }
 
-pub(super) fn logic(cx: &mut Cx<'_, '_>, kind: LogicKind) -> Names {
-    let dtype = cx.ty(0)?.dtype;
-    let all_true = |t: &Tensor| t.dtype() == DType::Bool && t.bytes().iter().all(|&b| b == 1);
-    if kind == LogicKind::Xor
-        && let Some(negated) = [1, 0].into_iter().find(|&i| cx.constant(i).is_some_and(all_true))
-        && cx.ty(1 - negated)?.shape == cx.result(0).shape
-    {
-        let x = cx.input(1 - negated)?;
-        return Ok(vec![cx.op("Not", &[&x], Vec::new())]);
+/// One of two values. Between bools it is written as logic, since onnxruntime has no `Where` for them.
+pub(super) fn choose(cx: &mut Cx<'_, '_>) -> Names {
+    if cx.ty(1)?.dtype != DType::Bool {
+        return cx.same("Where");
     }
-    let shift = match kind {
-        LogicKind::And | LogicKind::Or | LogicKind::Xor if dtype == DType::Bool => {
-            return cx.same(match kind {
-                LogicKind::And => "And",
-                LogicKind::Or => "Or",
-                _ => "Xor",
-            });
-        }
-        LogicKind::And | LogicKind::Or | LogicKind::Xor if cx.opset() < 18 => {
-            return no(format!("bits of {dtype} are combined since opset 18, this is opset {}", cx.opset()));
-        }
-        LogicKind::And => return cx.same("BitwiseAnd"),
-        LogicKind::Or => return cx.same("BitwiseOr"),
-        LogicKind::Xor => return cx.same("BitwiseXor"),
-        LogicKind::ShiftLeft => "LEFT",
-        LogicKind::ShiftRight => "RIGHT",
-    };
-    if cx.form() == super::Form::Inline {
-        return no("BitShift is left out of this form, since engines that it is for lack it");
-    }
-    if dtype.integer_range().is_none_or(|(low, _)| low < 0) {
-        return no(format!("BitShift takes unsigned integers, not {dtype}"));
-    }
-    let (a, b) = (cx.input(0)?, cx.input(1)?);
-    Ok(vec![cx.op("BitShift", &[&a, &b], vec![attr_str("direction", shift)])])
+    let (condition, yes, no) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let yes = cx.op("And", &[&condition, &yes], Vec::new());
+    let otherwise = cx.op("Not", &[&condition], Vec::new());
+    let no = cx.op("And", &[&otherwise, &no], Vec::new());
+    Ok(vec![cx.op("Or", &[&yes, &no], Vec::new())])
 }
 
 pub(super) fn clip(cx: &mut Cx<'_, '_>) -> Names {
@@ -243,12 +217,4 @@ pub(super) fn scalar_of(cx: &mut Cx<'_, '_>, i: usize) -> Result<String, No> {
     }
     let (v, dims) = (cx.input(i)?, cx.s().ints(&[]));
     Ok(cx.op("Reshape", &[&v, &dims], Vec::new()))
-}
-
-pub(super) fn cast(cx: &mut Cx<'_, '_>, to: DType) -> Names {
-    if to.bits() < 8 && to != DType::Bool {
-        return no(format!("a cast to {to} while running"));
-    }
-    let x = cx.input(0)?;
-    Ok(vec![cx.s().cast(&x, to)])
 }

@@ -37,13 +37,13 @@ pub(super) fn arg_max(cx: &mut Cx<'_, '_>, op: &ArgMax) -> Names {
 }
 
 pub(super) fn cumulate(cx: &mut Cx<'_, '_>, op: &Cumulate) -> Names {
-    if op.product {
-        return no("products along an axis, which ONNX has since opset 26");
+    if op.product && cx.opset() < 26 {
+        return no(format!("products along an axis, which ONNX has since opset 26, this is opset {}", cx.opset()));
     }
     let x = cx.input(0)?;
     let axis = cx.s().tensor(&bitc_ir::Tensor::scalar(op.axis));
     let flags = vec![attr_int("exclusive", i64::from(op.exclusive)), attr_int("reverse", i64::from(op.reverse))];
-    Ok(vec![cx.op("CumSum", &[&x, &axis], flags)])
+    Ok(vec![cx.op(if op.product { "CumProd" } else { "CumSum" }, &[&x, &axis], flags)])
 }
 
 pub(super) fn top_k(cx: &mut Cx<'_, '_>, op: &TopK) -> Names {

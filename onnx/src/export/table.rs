@@ -3,7 +3,7 @@
 use bitc_ir::Op;
 
 use super::cx::{Cx, Names, no};
-use super::{elementwise, layout, logic, norm, product, quantized, reduce, shape};
+use super::{bits, elementwise, layout, logic, norm, product, quantized, reduce, shape};
 
 /// Writes the nodes of one operation and gives the names of its outputs.
 pub(super) fn emit(cx: &mut Cx<'_, '_>) -> Names {
@@ -12,10 +12,10 @@ pub(super) fn emit(cx: &mut Cx<'_, '_>) -> Names {
         Op::Binary(op) => elementwise::binary(cx, op.0),
         Op::Remainder(op) => elementwise::remainder(cx, op),
         Op::Compare(op) => elementwise::compare(cx, op.0),
-        Op::Logic(op) => elementwise::logic(cx, op.0),
+        Op::Logic(op) => bits::logic(cx, op.0),
         Op::Clip(_) => elementwise::clip(cx),
-        Op::Where(_) => cx.same("Where"),
-        Op::Cast(op) => elementwise::cast(cx, op.to),
+        Op::Where(_) => elementwise::choose(cx),
+        Op::Cast(op) => bits::cast(cx, op.to),
         Op::Linear(op) => product::linear(cx, op),
         Op::MatMul(_) => product::matmul(cx),
         Op::Conv2d(op) => product::conv2d(cx, op),
