@@ -99,8 +99,12 @@ impl Form {
     /// How far the values of a quantised layer are from those of the graph, in one sentence.
     pub fn difference(self) -> &'static str {
         match self {
-            Form::Functions | Form::Inline => {
+            Form::Functions => {
                 "quantised layers are exact: integer sums, then the same float operations in the same order"
+            }
+            Form::Inline => {
+                "quantised layers are exact: integer sums, then the same float operations in the same order; tract \
+                 multiplies by reciprocals instead of dividing, which rounds activations beside a border the other way"
             }
             Form::Float => "quantised layers are exact while sums stay below 2^24: integers are carried as floats",
             Form::Qdq => {

@@ -113,20 +113,22 @@ fn quantize(s: &mut Scope, x: &str, form: Form, carrier: Carrier) -> Vec<String>
         }
         Form::Reciprocal | Form::Quotient => {
             let m = largest(s, x);
-            let one = s.f32(1.0);
+            let (one, nothing) = (s.f32(1.0), s.f32(0.0));
             let levels = s.param_f32("levels");
+            // A group of zeros has nothing in place of what its largest magnitude divides. The choice also keeps engines
+            // from turning products with a reciprocal into quotients, which round otherwise.
+            let none = zero(s, &m);
+            let unless_none = |s: &mut Scope, v: &str| s.op("Where", &[&none, &nothing, v], Vec::new());
             let factor = if form == Form::Quotient {
-                s.op("Div", &[&levels, &m], Vec::new())
+                let factor = s.op("Div", &[&levels, &m], Vec::new());
+                unless_none(s, &factor)
             } else {
                 let inverse = s.op("Div", &[&one, &m], Vec::new());
+                let inverse = unless_none(s, &inverse);
                 s.op("Mul", &[&inverse, &levels], Vec::new())
             };
             let scale = s.op("Div", &[&one, &factor], Vec::new());
-            let (none, nothing) = (zero(s, &m), s.f32(0.0));
-            // The scale of zeros is 0 already. That it is chosen again keeps engines from turning a product with it into a
-            // quotient by the factor, which rounds otherwise.
-            let scale = s.op("Where", &[&none, &nothing, &scale], Vec::new());
-            let factor = s.op("Where", &[&none, &nothing, &factor], Vec::new());
+            let scale = unless_none(s, &scale);
             (s.op("Mul", &[x, &factor], Vec::new()), scale)
         }
     };
