@@ -9,6 +9,7 @@ mod decompose;
 mod fold;
 mod map;
 mod order;
+mod polarity;
 mod schedule;
 mod sweep;
 mod truth;

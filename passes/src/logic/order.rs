@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::schedule::{Item, Uses};
+use super::schedule::{Item, Readers, Uses};
 use super::truth;
 use bitc_ir::netlist::{Netlist, Node, Wire};
 
@@ -19,9 +19,12 @@ const COUNTED_TOGETHER: usize = 16;
 pub(super) fn order(net: &Netlist, uses: &Uses) -> Vec<Item> {
     let base = depth_first(net, uses);
     let mut grouping = Grouping::new(net, uses);
+    grouping.count_pending(COUNTED_TOGETHER);
     for (window, nodes) in base.chunks(WINDOW).enumerate() {
+        if window > 0 {
+            grouping.count_pending(COUNTED_TOGETHER);
+        }
         grouping.take_window(window as u32, nodes);
-        grouping.count_pending(COUNTED_TOGETHER);
     }
     grouping.count_pending(1);
     grouping.items
@@ -59,9 +62,7 @@ type Kind = (usize, u8);
 
 struct Grouping<'n> {
     net: &'n Netlist,
-    /// The readers of wire `w` are `readers[reader_start[w]..reader_start[w + 1]]`.
-    reader_start: Vec<u32>,
-    readers: Vec<Wire>,
+    readers: Readers,
     window_of: Vec<u32>,
     /// Inputs of a node that its window has still to make.
     waiting: Vec<u8>,
@@ -75,22 +76,6 @@ struct Grouping<'n> {
 
 impl<'n> Grouping<'n> {
     fn new(net: &'n Netlist, uses: &Uses) -> Self {
-        let needed = || net.nodes().filter(|(wire, _)| uses.needed[wire.index()]);
-        let mut reader_start = vec![0u32; net.n_wires() + 1];
-        for (_, node) in needed() {
-            node.inputs.iter().for_each(|input| reader_start[input.index() + 1] += 1);
-        }
-        for w in 1..reader_start.len() {
-            reader_start[w] += reader_start[w - 1];
-        }
-        let mut at = reader_start.clone();
-        let mut readers = vec![Wire::new(0); reader_start[net.n_wires()] as usize];
-        for (wire, node) in needed() {
-            for input in node.inputs {
-                readers[at[input.index()] as usize] = wire;
-                at[input.index()] += 1;
-            }
-        }
         let mut counts = Vec::new();
         let mut pending = vec![<[Vec<Wire>; 2]>::default(); uses.counted.len()];
         for (group, wires) in uses.counted.iter().enumerate() {
@@ -105,8 +90,7 @@ impl<'n> Grouping<'n> {
         counts.sort_unstable();
         Self {
             net,
-            reader_start,
-            readers,
+            readers: Readers::of(net, uses),
             window_of: vec![u32::MAX; net.n_wires()],
             waiting: vec![0; net.n_wires()],
             counts,
@@ -135,15 +119,18 @@ impl<'n> Grouping<'n> {
                 ready.entry(self.kind(node)).or_default().push_back(wire);
             }
         }
-        // A kind that is complete goes at once, for it need not come again.
-        let rank = |kind: &Kind, n: usize, left: &BTreeMap<Kind, usize>| (left.get(kind) == Some(&n), n);
+        // A kind that is complete goes at once, for it need not come again; else one of which much is there, and most of
+        // what there will be.
+        let rank = |kind: &Kind, n: usize, left: &BTreeMap<Kind, usize>| {
+            let left = left.get(kind).copied().unwrap_or(n);
+            (left == n, n * n / left.max(1), n)
+        };
         while let Some((&kind, _)) = ready.iter().max_by_key(|(kind, nodes)| rank(kind, nodes.len(), &left)) {
             let mut queue = ready.remove(&kind).unwrap_or_default();
             while let Some(wire) = queue.pop_front() {
                 self.emit(wire);
                 left.entry(kind).and_modify(|n| *n -= 1);
-                let readers = self.reader_start[wire.index()] as usize..self.reader_start[wire.index() + 1] as usize;
-                for &reader in &self.readers[readers] {
+                for &reader in self.readers.of_wire(wire) {
                     if self.window_of[reader.index()] != window {
                         continue;
                     }

@@ -5,7 +5,7 @@
 //! together (`order`), and a slot is reused, the most recently freed first, as soon as its value has been read for the
 //! last time.
 
-use super::order;
+use super::{order, polarity};
 use bitc_ir::netlist::{Netlist, Wire, table_mask};
 
 /// What happens to the outputs.
@@ -86,13 +86,14 @@ pub(super) struct Uses {
 
 /// Orders a network and assigns slots.
 pub fn schedule(net: &Netlist, head: Head) -> Schedule {
+    let net = &polarity::unify(net, head, &uses(net, head));
     let uses = uses(net, head);
     let items = order::order(net, &uses);
     assign_slots(net, head, &uses, &items)
 }
 
 /// Which wires the head reads: inverters and constants in front of a count are seen through.
-fn uses(net: &Netlist, head: Head) -> Uses {
+pub(super) fn uses(net: &Netlist, head: Head) -> Uses {
     let mut uses = Uses { counted: Vec::new(), offsets: Vec::new(), needed: vec![false; net.n_wires()] };
     match head {
         Head::Bits => net.outputs().iter().for_each(|wire| uses.needed[wire.index()] = true),
@@ -121,6 +122,41 @@ fn uses(net: &Netlist, head: Head) -> Uses {
         }
     }
     uses
+}
+
+/// Which nodes that are needed read a wire.
+pub(super) struct Readers {
+    /// Those of wire `w` are `wires[starts[w]..starts[w + 1]]`.
+    starts: Vec<u32>,
+    wires: Vec<Wire>,
+}
+
+impl Readers {
+    /// The readers of all wires.
+    pub(super) fn of(net: &Netlist, uses: &Uses) -> Self {
+        let needed = || net.nodes().filter(|(wire, _)| uses.needed[wire.index()]);
+        let mut starts = vec![0u32; net.n_wires() + 1];
+        for (_, node) in needed() {
+            node.inputs.iter().for_each(|input| starts[input.index() + 1] += 1);
+        }
+        for w in 1..starts.len() {
+            starts[w] += starts[w - 1];
+        }
+        let mut at = starts.clone();
+        let mut wires = vec![Wire::new(0); starts[net.n_wires()] as usize];
+        for (wire, node) in needed() {
+            for input in node.inputs {
+                wires[at[input.index()] as usize] = wire;
+                at[input.index()] += 1;
+            }
+        }
+        Self { starts, wires }
+    }
+
+    /// The readers of a wire; one that reads it twice is there twice, one after the other.
+    pub(super) fn of_wire(&self, wire: Wire) -> &[Wire] {
+        &self.wires[self.starts[wire.index()] as usize..self.starts[wire.index() + 1] as usize]
+    }
 }
 
 /// A step of the order: a node, or counting wires.

@@ -12,9 +12,13 @@ mod avx2;
 #[expect(unsafe_code, reason = "instructions that the compiler does not know to be there")]
 mod avx512;
 mod plain;
+#[expect(unsafe_code, reason = "offsets that are masked instead of compared")]
+mod slots;
 mod words;
 
 use super::Isa;
+pub(crate) use plain::group_scores;
+pub(crate) use slots::Slots;
 
 /// Words of 64 bits of a slot where there are many samples.
 pub(crate) const MANY: usize = 8;
@@ -23,6 +27,23 @@ pub(crate) const FEW: usize = 1;
 
 /// Columns that may be packed together.
 pub(crate) const PACKED_TOGETHER: usize = 64;
+
+/// How bit planes become scores.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'p> {
+    /// Planes of a group that were counted in, of `per_group` that it has.
+    pub(crate) count_bits: usize,
+    /// Planes of a group.
+    pub(crate) per_group: usize,
+    /// For each group what it counts beside its planes.
+    pub(crate) offsets: &'p [u32],
+    /// What is added to a count.
+    pub(crate) beta: f32,
+    /// What the sum is divided by.
+    pub(crate) tau: f32,
+    /// `1 / tau`, where multiplying by it gives the same as dividing by `tau`.
+    pub(crate) factor: Option<f32>,
+}
 
 /// Slots of `N` words in registers.
 pub(crate) trait Bits<const N: usize>: Isa {
@@ -50,10 +71,11 @@ pub(crate) trait Bits<const N: usize>: Isa {
         plain::pack_bytes(x, pitch, n_rows, slots);
     }
 
-    /// Writes `y[r * n_groups + g] = scores[g * rows + r]` for as many rows as `y` has.
+    /// Writes the scores of the rows of word `word`, at most 64 and as many as `y` has: `y[r * n_groups + g]` is what
+    /// `head` makes of the count of group `g`.
     #[inline(always)]
-    fn interleave_groups(self, scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
-        plain::interleave_groups(scores, rows, y, n_groups);
+    fn write_scores(self, head: &Head<'_>, planes: &[[u64; N]], word: usize, y: &mut [f32]) {
+        plain::write_scores(self, head, planes, word, y);
     }
 
     /// Writes `x[r] > threshold` to bit `r` for up to `64 * N` values; further bits are 0.
@@ -62,11 +84,10 @@ pub(crate) trait Bits<const N: usize>: Isa {
         plain::compare(x, threshold, slot);
     }
 
-    /// Adds up bit planes: `counts[r] = offset + sum over p of bit r of planes[p] << p`, for as many rows as there are
-    /// counts.
+    /// Adds up the bit planes of 64 samples: `counts[r] = offset + sum over p of bit r of planes[p][word] << p`.
     #[inline(always)]
-    fn sum_planes(self, planes: &[[u64; N]], offset: u32, counts: &mut [u32]) {
-        plain::sum_planes(planes, offset, counts);
+    fn sum_planes(self, planes: &[[u64; N]], word: usize, offset: u32, counts: &mut [u32; 64]) {
+        plain::sum_planes(planes, word, offset, counts);
     }
 }
 

@@ -1,19 +1,19 @@
 //! AVX-512: a slot of 512 samples is a register, a table of three inputs one instruction.
 
 use core::arch::x86_64::{
-    __m128i, __m512, __m512i, _CMP_GT_OQ, _MM_HINT_T0, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_prefetch,
-    _mm_ternarylogic_epi64, _mm512_add_epi16, _mm512_add_epi32, _mm512_castpd_ps, _mm512_castps_pd,
-    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cvtepu16_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_add_epi16, _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_epi32,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_shuffle_i64x2,
+    __m128i, __m512i, _CMP_GT_OQ, _MM_HINT_T0, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_prefetch,
+    _mm_ternarylogic_epi64, _mm512_add_epi8, _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_si128,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_div_ps, _mm512_extracti32x4_epi32,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_mask_cmp_ps_mask, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_slli_epi32, _mm512_storeu_epi32,
     _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_test_epi8_mask, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_epi8,
-    _mm512_unpacklo_epi16, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 use core::array;
 
-use super::{Bits, FEW, MANY, Samples, plain};
+use super::{Bits, FEW, Head, MANY, Samples, plain};
 use crate::isa::avx512::Avx512;
 
 /// Columns packed together.
@@ -22,8 +22,6 @@ const COLUMNS: usize = 64;
 const STRIP: usize = 64;
 /// Bytes between what is packed and what is fetched for later.
 const AHEAD: usize = 1 << 14;
-/// Planes whose sum fits 16 bits.
-const PLANES_16: usize = 16;
 
 impl Samples for Avx512 {
     const HOLDS_MANY: bool = true;
@@ -69,19 +67,20 @@ impl Bits<MANY> for Avx512 {
     }
 
     #[inline(always)]
-    fn interleave_groups(self, scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
-        // SAFETY: a value of this type exists only where these features were detected.
-        unsafe { interleave_groups(scores, rows, y, n_groups) }
+    fn write_scores(self, head: &Head<'_>, planes: &[[u64; MANY]], word: usize, y: &mut [f32]) {
+        match head.count_bits {
+            // SAFETY: a value of this type exists only where these features were detected.
+            0..=8 => unsafe { write_scores::<1>(head, planes, word, y) },
+            // SAFETY: as above.
+            9..=16 => unsafe { write_scores::<2>(head, planes, word, y) },
+            _ => plain::write_scores(self, head, planes, word, y),
+        }
     }
 
     #[inline(always)]
-    fn sum_planes(self, planes: &[[u64; MANY]], offset: u32, counts: &mut [u32]) {
-        if planes.len() <= PLANES_16 {
-            // SAFETY: a value of this type exists only where these features were detected.
-            unsafe { sum_planes(planes, offset, counts) }
-        } else {
-            plain::sum_planes(planes, offset, counts);
-        }
+    fn sum_planes(self, planes: &[[u64; MANY]], word: usize, offset: u32, counts: &mut [u32; 64]) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { sum_planes(planes, word, offset, counts) }
     }
 }
 
@@ -272,90 +271,111 @@ fn compare(x: &[f32], threshold: f32, slot: &mut [u64; MANY]) {
     }
 }
 
-/// 64 samples at a time in lanes of 16 bits, from the highest plane down: twice the sum, and one more where the bit is
-/// set.
+/// Eight planes at a time give a byte per sample; bytes are widened and added, those of the highest planes first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn sum_planes(planes: &[[u64; MANY]], offset: u32, counts: &mut [u32]) {
+fn sum_planes(planes: &[[u64; MANY]], word: usize, offset: u32, counts: &mut [u32; 64]) {
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for planes in planes.chunks(8).rev() {
+        let bytes = planes_to_bytes(planes, word);
+        for (sum, bytes) in sums.iter_mut().zip(quarters(bytes)) {
+            *sum = widen_and_add(*sum, bytes);
+        }
+    }
     let offset = _mm512_set1_epi32(offset as i32);
-    let one = _mm512_set1_epi16(1);
-    for (i, counts) in counts.chunks_mut(64).enumerate() {
-        let mut low = _mm512_setzero_si512();
-        let mut high = low;
-        for plane in planes.iter().rev() {
-            let bits = plane[i];
-            low = _mm512_add_epi16(low, low);
-            low = _mm512_mask_add_epi16(low, bits as u32, low, one);
-            high = _mm512_add_epi16(high, high);
-            high = _mm512_mask_add_epi16(high, (bits >> 32) as u32, high, one);
-        }
-        let quarters = [
-            _mm512_castsi512_si256(low),
-            _mm512_extracti64x4_epi64::<1>(low),
-            _mm512_castsi512_si256(high),
-            _mm512_extracti64x4_epi64::<1>(high),
-        ];
-        for (sums, counts) in quarters.into_iter().zip(counts.chunks_mut(16)) {
-            let sums = _mm512_add_epi32(_mm512_cvtepu16_epi32(sums), offset);
-            // SAFETY: the mask lets through only as many lanes as there are counts.
-            unsafe { _mm512_mask_storeu_epi32(counts.as_mut_ptr().cast(), first_lanes(counts.len()), sums) }
-        }
+    for (sum, counts) in sums.into_iter().zip(counts.as_chunks_mut::<16>().0) {
+        let sum = _mm512_add_epi32(sum, offset);
+        // SAFETY: sixteen counts are 64 writable bytes.
+        unsafe { _mm512_storeu_epi32(counts.as_mut_ptr().cast(), sum) }
     }
 }
 
-/// The mask of the first `n` of sixteen lanes.
-fn first_lanes(n: usize) -> u16 {
-    if n >= 16 { u16::MAX } else { (1 << n) - 1 }
+/// Bit `p` of byte `r` is bit `r` of a word of plane `p`, of at most eight.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn planes_to_bytes(planes: &[[u64; MANY]], word: usize) -> __m512i {
+    let mut bytes = _mm512_setzero_si512();
+    let mut bit = _mm512_set1_epi8(1);
+    for plane in planes {
+        bytes = _mm512_mask_add_epi8(bytes, plane[word], bytes, bit);
+        bit = _mm512_add_epi8(bit, bit);
+    }
+    bytes
 }
 
-/// Squares of sixteen rows and sixteen groups are turned around in registers.
+/// `256 * sums + bytes`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn interleave_groups(scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
-    for (first_row, y) in (0..).step_by(16).zip(y.chunks_mut(16 * n_groups)) {
-        for first_group in (0..n_groups).step_by(16) {
-            let n = (n_groups - first_group).min(16);
-            let mut square = [_mm512_setzero_ps(); 16];
-            for (i, vector) in square.iter_mut().enumerate().take(n) {
-                let from = &scores[(first_group + i) * rows + first_row..];
-                let inside = first_lanes(from.len());
-                // SAFETY: the mask lets through only the values of the slice.
-                *vector = unsafe { _mm512_maskz_loadu_ps(inside, from.as_ptr()) };
+fn widen_and_add(sums: __m512i, bytes: __m128i) -> __m512i {
+    _mm512_add_epi32(_mm512_slli_epi32::<8>(sums), _mm512_cvtepu8_epi32(bytes))
+}
+
+/// Sixteen groups at a time: bytes of groups are turned around to bytes of rows, and a row is widened, scaled and written
+/// at once. Counts have `BYTES` bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn write_scores<const BYTES: usize>(head: &Head<'_>, planes: &[[u64; MANY]], word: usize, y: &mut [f32]) {
+    /// Groups whose bytes fill a quarter of a vector.
+    const GROUPS: usize = 16;
+    let n_groups = head.offsets.len();
+    let beta = _mm512_set1_ps(head.beta);
+    let tau = _mm512_set1_ps(head.factor.unwrap_or(head.tau));
+    for (first, offsets) in (0..).step_by(GROUPS).zip(head.offsets.chunks(GROUPS)) {
+        let inside = u16::MAX >> (GROUPS - offsets.len());
+        // SAFETY: the mask lets through only the offsets of the chunk.
+        let offset = unsafe { _mm512_maskz_loadu_epi32(inside, offsets.as_ptr().cast()) };
+        // Row `16 q + i` has its bytes in quarter `q` of line `i`.
+        let mut lines = [[[[0u8; GROUPS]; 4]; GROUPS]; BYTES];
+        for (byte, lines) in lines.iter_mut().enumerate() {
+            let in_byte = (8 * byte).min(head.count_bits)..(8 * byte + 8).min(head.count_bits);
+            let mut groups = [_mm512_setzero_si512(); GROUPS];
+            for (i, group) in groups.iter_mut().enumerate().take(offsets.len()) {
+                *group = planes_to_bytes(&planes[(first + i) * head.per_group..][in_byte.clone()], word);
             }
-            for (row, y) in transpose_16x16(square).into_iter().zip(y.chunks_exact_mut(n_groups)) {
-                let to = &mut y[first_group..first_group + n];
-                // SAFETY: the mask lets through as many lanes as the slice has values.
-                unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(n), row) }
+            for (bytes, line) in transpose_16x16(groups).into_iter().zip(lines) {
+                // SAFETY: a line is 64 writable bytes.
+                unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), bytes) }
             }
+        }
+        for (row, y) in y.chunks_exact_mut(n_groups).enumerate().take(64) {
+            let mut sums = _mm512_setzero_si512();
+            for byte in (0..BYTES).rev() {
+                let bytes = &lines[byte][row % GROUPS][row / GROUPS % 4];
+                // SAFETY: these are sixteen readable bytes.
+                let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+                sums = widen_and_add(sums, bytes);
+            }
+            let scores = _mm512_add_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, offset)), beta);
+            let scores = if head.factor.is_some() { _mm512_mul_ps(scores, tau) } else { _mm512_div_ps(scores, tau) };
+            let to = &mut y[first..first + offsets.len()];
+            // SAFETY: the mask lets through as many lanes as the slice has values.
+            unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), inside, scores) }
         }
     }
 }
 
-/// Lane `j` of vector `i` becomes lane `i` of vector `j`.
+/// The four quarters of a vector.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose_16x16(v: [__m512; 16]) -> [__m512; 16] {
-    // Within each quarter of the lanes, squares of 4 x 4.
-    let mut fours = [_mm512_setzero_ps(); 16];
-    for k in 0..4 {
-        let [a, b, c, d] = [v[4 * k], v[4 * k + 1], v[4 * k + 2], v[4 * k + 3]];
-        let low = [_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d))];
-        let high = [_mm512_castps_pd(_mm512_unpackhi_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d))];
-        fours[4 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(low[0], low[1]));
-        fours[4 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low[0], low[1]));
-        fours[4 * k + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high[0], high[1]));
-        fours[4 * k + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high[0], high[1]));
+fn quarters(v: __m512i) -> [__m128i; 4] {
+    [
+        _mm512_castsi512_si128(v),
+        _mm512_extracti32x4_epi32::<1>(v),
+        _mm512_extracti32x4_epi32::<2>(v),
+        _mm512_extracti32x4_epi32::<3>(v),
+    ]
+}
+
+/// In each quarter byte `j` of vector `i` becomes byte `i` of vector `j`: four times the two halves of the vectors are
+/// shuffled into each other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn transpose_16x16(mut v: [__m512i; 16]) -> [__m512i; 16] {
+    for _ in 0..4 {
+        v = array::from_fn(|i| {
+            let (a, b) = (v[i / 2], v[i / 2 + 8]);
+            if i % 2 == 0 { _mm512_unpacklo_epi8(a, b) } else { _mm512_unpackhi_epi8(a, b) }
+        });
     }
-    // Then the quarters themselves: quarter `q` of `fours[4 k + j]` is quarter `k` of row `4 q + j`.
-    let mut rows = fours;
-    for j in 0..4 {
-        let [a, b, c, d] = [fours[j], fours[4 + j], fours[8 + j], fours[12 + j]];
-        let low = [_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(c, d)];
-        let high = [_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(c, d)];
-        rows[j] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
-        rows[4 + j] = _mm512_shuffle_f32x4::<0xdd>(low[0], low[1]);
-        rows[8 + j] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
-        rows[12 + j] = _mm512_shuffle_f32x4::<0xdd>(high[0], high[1]);
-    }
-    rows
+    v
 }

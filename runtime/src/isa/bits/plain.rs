@@ -3,6 +3,8 @@
 
 use core::ops::{BitAnd, BitOr, BitXor, Not};
 
+use super::{Bits, Head};
+
 /// Bits of several samples that are combined at once.
 pub(super) trait Word:
     Copy + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> + Not<Output = Self>
@@ -102,13 +104,13 @@ pub(super) fn compare<const N: usize>(x: &[f32], threshold: f32, slot: &mut [u64
 
 /// See [`super::Bits::sum_planes`]: up to eight planes are added with one byte per sample.
 #[inline(always)]
-pub(super) fn sum_planes<const N: usize>(planes: &[[u64; N]], offset: u32, counts: &mut [u32]) {
-    for (i, counts) in counts.chunks_mut(8).enumerate() {
-        counts.fill(offset);
+pub(super) fn sum_planes<const N: usize>(planes: &[[u64; N]], word: usize, offset: u32, counts: &mut [u32; 64]) {
+    counts.fill(offset);
+    for (i, counts) in counts.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         for (shift, planes) in (0..).step_by(8).zip(planes.chunks(8)) {
             let mut sums = 0u64;
             for (p, plane) in planes.iter().enumerate() {
-                sums |= spread(plane[i / 8] >> (8 * (i % 8)) & 0xff) << p;
+                sums |= spread(plane[word] >> (8 * i) & 0xff) << p;
             }
             for (count, sum) in counts.iter_mut().zip(sums.to_le_bytes()) {
                 *count += u32::from(sum) << shift;
@@ -117,12 +119,45 @@ pub(super) fn sum_planes<const N: usize>(planes: &[[u64; N]], offset: u32, count
     }
 }
 
-/// See [`super::Bits::interleave_groups`].
+/// See [`super::Bits::write_scores`].
 #[inline(always)]
-pub(super) fn interleave_groups(scores: &[f32], rows: usize, y: &mut [f32], n_groups: usize) {
-    for (row, y) in y.chunks_exact_mut(n_groups).enumerate() {
-        for (y, scores) in y.iter_mut().zip(scores.chunks_exact(rows)) {
-            *y = scores[row];
+pub(super) fn write_scores<I: Bits<N>, const N: usize>(
+    isa: I,
+    head: &Head<'_>,
+    planes: &[[u64; N]],
+    word: usize,
+    y: &mut [f32],
+) {
+    let mut scores = [0f32; 64];
+    let n_groups = head.offsets.len();
+    for group in 0..n_groups {
+        group_scores(isa, head, planes, group, word, &mut scores);
+        for (y, &score) in y.chunks_exact_mut(n_groups).zip(&scores) {
+            y[group] = score;
+        }
+    }
+}
+
+/// The scores of a group for the 64 rows of a word.
+#[inline(always)]
+pub(crate) fn group_scores<I: Bits<N>, const N: usize>(
+    isa: I,
+    head: &Head<'_>,
+    planes: &[[u64; N]],
+    group: usize,
+    word: usize,
+    scores: &mut [f32; 64],
+) {
+    let mut counts = [0u32; 64];
+    isa.sum_planes(&planes[group * head.per_group..][..head.count_bits], word, head.offsets[group], &mut counts);
+    // Counts are below 2^24, so neither conversion rounds, and the signed one is the faster.
+    if let Some(factor) = head.factor {
+        for (score, &count) in scores.iter_mut().zip(&counts) {
+            *score = (count as i32 as f32 + head.beta) * factor;
+        }
+    } else {
+        for (score, &count) in scores.iter_mut().zip(&counts) {
+            *score = (count as i32 as f32 + head.beta) / head.tau;
         }
     }
 }

@@ -3,12 +3,7 @@
 use bitc_format::logic::Program;
 
 use super::LogicOutput;
-use crate::isa::bits::{Bits, MANY};
-
-/// The most groups whose scores are interleaved at once.
-const TOGETHER: usize = 16;
-/// The most rows of a block.
-const ROWS: usize = 64 * MANY;
+use crate::isa::bits::{Bits, Head, group_scores};
 
 /// Panics where an output is too short: a mistake of the caller.
 pub(super) fn check(program: &Program, output: &LogicOutput<'_>, n_rows: usize) {
@@ -56,70 +51,39 @@ pub(super) fn write<I: Bits<N>, const N: usize>(
         }
         LogicOutput::Scores { y, tau, beta } => {
             let n_groups = program.n_groups();
+            let head = scaled_by(program, *tau, *beta);
             let y = &mut y[first * n_groups..(first + n) * n_groups];
-            if n_groups <= TOGETHER {
-                let mut all = [0f32; TOGETHER * ROWS];
-                let all = &mut all[..n_groups * n];
-                let mut rows = all.chunks_exact_mut(n);
-                each_group(isa, program, planes, n, *tau, *beta, |_, scores| {
-                    if let Some(row) = rows.next() {
-                        row.copy_from_slice(scores);
-                    }
-                });
-                isa.interleave_groups(all, n, y, n_groups);
-            } else {
-                each_group(isa, program, planes, n, *tau, *beta, |group, scores| {
-                    for (y, &score) in y.chunks_exact_mut(n_groups).zip(scores) {
-                        y[group] = score;
-                    }
-                });
+            for (word, y) in y.chunks_mut(64 * n_groups).enumerate() {
+                isa.write_scores(&head, planes, word, y);
             }
         }
         LogicOutput::Argmax { y, tau, beta } => {
-            let y = &mut y[first..first + n];
-            y.fill(0);
-            let mut best = [f32::NEG_INFINITY; ROWS];
-            each_group(isa, program, planes, n, *tau, *beta, |group, scores| {
-                for ((y, best), &score) in y.iter_mut().zip(&mut best).zip(scores) {
-                    if score > *best {
-                        *best = score;
-                        *y = group as i64;
+            let head = scaled_by(program, *tau, *beta);
+            let mut scores = [0f32; 64];
+            for (word, y) in y[first..first + n].chunks_mut(64).enumerate() {
+                let (mut best, mut classes) = ([f32::NEG_INFINITY; 64], [0u32; 64]);
+                for group in 0..program.n_groups() {
+                    group_scores(isa, &head, planes, group, word, &mut scores);
+                    for ((class, best), &score) in classes.iter_mut().zip(&mut best).zip(&scores) {
+                        *class = if score > *best { group as u32 } else { *class };
+                        *best = if score > *best { score } else { *best };
                     }
                 }
-            });
+                y.iter_mut().zip(&classes).for_each(|(y, &class)| *y = i64::from(class));
+            }
         }
     }
 }
 
-/// Hands out the scores of the rows, group after group.
-#[inline(always)]
-fn each_group<I: Bits<N>, const N: usize>(
-    isa: I,
-    program: &Program,
-    planes: &[[u64; N]],
-    n: usize,
-    tau: f32,
-    beta: f32,
-    mut take: impl FnMut(usize, &[f32]),
-) {
-    let (mut counts, mut scores) = ([0u32; ROWS], [0f32; ROWS]);
-    let (counts, scores) = (&mut counts[..n], &mut scores[..n]);
-    let per_group = super::n_planes(program);
-    let factor = exact_reciprocal(tau);
-    for (group, &offset) in program.offsets().iter().enumerate() {
-        let planes = &planes[group * per_group..][..program.count_bits() as usize];
-        isa.sum_planes(planes, offset, counts);
-        // Counts are below 2^24, so neither conversion rounds, and the signed one is the faster.
-        if let Some(factor) = factor {
-            for (score, &count) in scores.iter_mut().zip(&*counts) {
-                *score = (count as i32 as f32 + beta) * factor;
-            }
-        } else {
-            for (score, &count) in scores.iter_mut().zip(&*counts) {
-                *score = (count as i32 as f32 + beta) / tau;
-            }
-        }
-        take(group, scores);
+/// What becomes of the counts of a program.
+fn scaled_by(program: &Program, tau: f32, beta: f32) -> Head<'_> {
+    Head {
+        count_bits: program.count_bits() as usize,
+        per_group: super::n_planes(program),
+        offsets: program.offsets(),
+        beta,
+        tau,
+        factor: exact_reciprocal(tau),
     }
 }
 

@@ -5,15 +5,15 @@
 //! as data: the sixteen functions of the first two inputs are laid out in a small array, the table picks eight or
 //! sixteen of them, and multiplexers on the other inputs reduce those to one.
 //!
-//! Slots are as many as a power of two, so that a number from the program is masked instead of compared: it is one of
-//! them already, and a compiler that knows so leaves the check out and unrolls the loop.
+//! Slots are as many as a power of two, so that a number from the program is masked instead of compared (`Slots`): it is
+//! one of them already.
 //!
 //! Where a closure would do, macros stand: a closure is compiled without the instructions of its surroundings until it
 //! is inlined, and the methods of an instruction set cannot be inlined into it before that.
 
-use bitc_format::logic::{Program, Run, halves, lut_words, quarters};
+use bitc_format::logic::{Program, Run, lut_words};
 
-use crate::isa::bits::Bits;
+use crate::isa::bits::{Bits, Slots};
 
 /// Bit planes that counting keeps in registers; a group has at least these.
 pub(super) const PLANES_IN_REGISTERS: usize = 4;
@@ -21,6 +21,18 @@ pub(super) const PLANES_IN_REGISTERS: usize = 4;
 const SELECT: i32 = 0xe4;
 /// Sources counted at once.
 const SOURCES: usize = 16;
+/// The numbers below `SOURCES`, as the words of a program name them.
+const REST: [u64; 4] = [0x0003_0002_0001_0000, 0x0007_0006_0005_0004, 0x000b_000a_0009_0008, 0x000f_000e_000d_000c];
+const REST_WIDE: [u64; 8] = [
+    0x0000_0001_0000_0000,
+    0x0000_0003_0000_0002,
+    0x0000_0005_0000_0004,
+    0x0000_0007_0000_0006,
+    0x0000_0009_0000_0008,
+    0x0000_000b_0000_000a,
+    0x0000_000d_0000_000c,
+    0x0000_000f_0000_000e,
+];
 
 /// Runs all of `program`: gates read and write `slots`, as many as a power of two, counts go to `planes`, `n_planes` per
 /// group.
@@ -52,7 +64,8 @@ fn run_as<I: Bits<N>, const N: usize>(
     planes: &mut [[u64; N]],
     n_planes: usize,
 ) {
-    assert!(slots.len().is_power_of_two(), "slots");
+    let slots = &mut Slots::new(slots);
+    let mut rest = [[0; N]; SOURCES];
     for run in program.runs() {
         match run {
             // A loop for each table is a lot of code.
@@ -64,11 +77,11 @@ fn run_as<I: Bits<N>, const N: usize>(
             Run::Count { group, negated, n, sources } => {
                 let planes = &mut planes[usize::from(group) * n_planes..][..n_planes];
                 if cfg!(feature = "minimal") {
-                    count(isa, wide, negated, sources, n as usize, slots, planes);
+                    count(isa, wide, negated, (sources, n as usize), slots, planes, &mut rest);
                 } else if negated {
-                    count(isa, wide, true, sources, n as usize, slots, planes);
+                    count(isa, wide, true, (sources, n as usize), slots, planes, &mut rest);
                 } else {
-                    count(isa, wide, false, sources, n as usize, slots, planes);
+                    count(isa, wide, false, (sources, n as usize), slots, planes, &mut rest);
                 }
             }
         }
@@ -90,7 +103,7 @@ macro_rules! dispatch {
 }
 
 #[inline(always)]
-fn gates<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, records: &[u64], slots: &mut [[u64; N]]) {
+fn gates<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, records: &[u64], slots: &mut Slots<'_, N>) {
     dispatch!(isa, wide, table, records, slots,
         [
             0x00 0xff]
@@ -113,32 +126,41 @@ fn gates_of<I: Bits<N>, const N: usize, const TABLE: i32, const READS: usize>(
     isa: I,
     wide: bool,
     records: &[u64],
-    slots: &mut [[u64; N]],
+    slots: &mut Slots<'_, N>,
 ) {
-    if slots.is_empty() {
-        return;
+    macro_rules! gate {
+        ($record:expr) => {{
+            let record: &[u64] = $record;
+            let a = isa.load(slots.field::<0>(wide, record));
+            let b = if READS > 1 { isa.load(slots.field::<1>(wide, record)) } else { a };
+            let c = if READS > 2 { isa.load(slots.field::<2>(wide, record)) } else { b };
+            isa.store(isa.table::<TABLE>(a, b, c), slots.field_mut::<3>(wide, record));
+        }};
     }
-    let mask = slots.len() - 1;
-    for record in records.chunks_exact(gate_words(wide)) {
-        let [a, b, c, to] = four(wide, record);
-        let a = isa.load(&slots[a & mask]);
-        let b = if READS > 1 { isa.load(&slots[b & mask]) } else { a };
-        let c = if READS > 2 { isa.load(&slots[c & mask]) } else { b };
-        isa.store(isa.table::<TABLE>(a, b, c), &mut slots[to & mask]);
+    let mut rest = records;
+    if I::TABLE_IS_ONE_INSTRUCTION && !wide && !cfg!(feature = "minimal") {
+        let (fours, last) = records.as_chunks::<4>();
+        for [a, b, c, d] in fours {
+            gate!(&[*a]);
+            gate!(&[*b]);
+            gate!(&[*c]);
+            gate!(&[*d]);
+        }
+        rest = last;
+    }
+    for record in rest.chunks_exact(gate_words(wide)) {
+        gate!(record);
     }
 }
 
 /// One table over many records, as data: multiplexers on the inputs pick one of its eight bits.
 #[inline(always)]
-fn gates_by_data<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, records: &[u64], slots: &mut [[u64; N]]) {
-    if slots.is_empty() {
-        return;
-    }
-    let mask = slots.len() - 1;
+fn gates_by_data<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, records: &[u64], slots: &mut Slots<'_, N>) {
     let bits: [[u64; N]; 8] = core::array::from_fn(|i| [0u64.wrapping_sub(u64::from(table >> i & 1)); N]);
     for record in records.chunks_exact(gate_words(wide)) {
-        let [a, b, c, to] = four(wide, record);
-        let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
+        let a = isa.load(slots.field::<0>(wide, record));
+        let b = isa.load(slots.field::<1>(wide, record));
+        let c = isa.load(slots.field::<2>(wide, record));
         macro_rules! half {
             ($i:literal $j:literal $k:literal $l:literal) => {{
                 let low = isa.table::<SELECT>(a, isa.load(&bits[$i]), isa.load(&bits[$j]));
@@ -146,17 +168,13 @@ fn gates_by_data<I: Bits<N>, const N: usize>(isa: I, wide: bool, table: u8, reco
                 isa.table::<SELECT>(b, low, high)
             }};
         }
-        isa.store(isa.table::<SELECT>(c, half!(0 1 2 3), half!(4 5 6 7)), &mut slots[to & mask]);
+        isa.store(isa.table::<SELECT>(c, half!(0 1 2 3), half!(4 5 6 7)), slots.field_mut::<3>(wide, record));
     }
 }
 
 /// Tables of four to six inputs, all evaluated as six.
 #[inline(always)]
-fn luts<I: Bits<N>, const N: usize>(isa: I, wide: bool, records: &[u64], slots: &mut [[u64; N]]) {
-    if slots.is_empty() {
-        return;
-    }
-    let mask = slots.len() - 1;
+fn luts<I: Bits<N>, const N: usize>(isa: I, wide: bool, records: &[u64], slots: &mut Slots<'_, N>) {
     // The sixteen functions of two inputs, by their tables; two sets, so that the next record need not wait.
     let mut sets = [[[0u64; N]; 16]; 2];
     for set in &mut sets {
@@ -166,12 +184,13 @@ fn luts<I: Bits<N>, const N: usize>(isa: I, wide: bool, records: &[u64], slots: 
     for record in records.chunks_exact(lut_words(wide)) {
         let set = &mut sets[odd];
         odd ^= 1;
-        let (table, slot_words) = (record[lut_words(wide) - 1], &record[..lut_words(wide) - 1]);
-        let half = gate_words(wide);
-        let [a, b, c, d] = four(wide, &slot_words[..half]);
-        let [e, f, to, _] = four(wide, &slot_words[half..]);
-        let (a, b, c) = (isa.load(&slots[a & mask]), isa.load(&slots[b & mask]), isa.load(&slots[c & mask]));
-        let (d, e, f) = (isa.load(&slots[d & mask]), isa.load(&slots[e & mask]), isa.load(&slots[f & mask]));
+        let table = record[lut_words(wide) - 1];
+        let a = isa.load(slots.field::<0>(wide, record));
+        let b = isa.load(slots.field::<1>(wide, record));
+        let c = isa.load(slots.field::<2>(wide, record));
+        let d = isa.load(slots.field::<3>(wide, record));
+        let e = isa.load(slots.field::<4>(wide, record));
+        let f = isa.load(slots.field::<5>(wide, record));
         macro_rules! fill {
             ($($i:literal $table:literal,)*) => {
                 $(isa.store(isa.table::<$table>(a, b, b), &mut set[$i]);)*
@@ -196,7 +215,7 @@ fn luts<I: Bits<N>, const N: usize>(isa: I, wide: bool, records: &[u64], slots: 
         }
         let low = select!(e, quarter!(0 1 2 3), quarter!(4 5 6 7));
         let high = select!(e, quarter!(8 9 10 11), quarter!(12 13 14 15));
-        isa.store(select!(f, low, high), &mut slots[to & mask]);
+        isa.store(select!(f, low, high), slots.field_mut::<6>(wide, record));
     }
 }
 
@@ -206,32 +225,58 @@ fn count<I: Bits<N>, const N: usize>(
     isa: I,
     wide: bool,
     negated: bool,
-    sources: &[u64],
-    n: usize,
-    slots: &[[u64; N]],
+    (sources, n): (&[u64], usize),
+    slots: &mut Slots<'_, N>,
     planes: &mut [[u64; N]],
+    rest: &mut [[u64; N]; SOURCES],
 ) {
-    if slots.is_empty() {
-        return;
-    }
-    let mask = slots.len() - 1;
-    let flip = isa.load(&[0u64.wrapping_sub(u64::from(negated)); N]);
-    macro_rules! source {
-        ($words:expr, $i:expr) => {{
-            let bits = isa.load(&slots[nth(wide, $words, $i) & mask]);
-            if !cfg!(feature = "minimal") && !negated { bits } else { isa.table::<0x66>(bits, flip, flip) }
-        }};
-    }
-    let per_word = if wide { 2 } else { 4 };
+    let per_word = 4 / gate_words(wide);
+    let complement = [0u64.wrapping_sub(u64::from(negated)); N];
     let (low, high) = planes.split_at_mut(PLANES_IN_REGISTERS);
     let [ones, twos, fours, eights] = low else { return };
     let (mut s1, mut s2, mut s4, mut s8) = (isa.load(ones), isa.load(twos), isa.load(fours), isa.load(eights));
-    let whole = n / SOURCES * (SOURCES / per_word);
-    for words in sources[..whole].chunks_exact(SOURCES / per_word) {
+    let names: &[u64] = if wide { &REST_WIDE } else { &REST };
+    let chunks = sources.chunks(SOURCES / per_word).take(n.div_ceil(SOURCES));
+    for (i, chunk) in chunks.enumerate() {
+        let left = n - i * SOURCES;
+        let few;
+        let (words, slots) = if left >= SOURCES {
+            (chunk, &*slots)
+        } else {
+            // What is left of the last sixteen is counted with slots that add nothing.
+            rest.fill(complement);
+            for (i, to) in rest.iter_mut().enumerate().take(left) {
+                // The fields of a word, one after the other.
+                let word = chunk[i / per_word] >> (i % per_word * (64 / per_word));
+                isa.store(isa.load(slots.field::<0>(wide, &[word, 0])), to);
+            }
+            few = Slots::new(&mut *rest);
+            (names, &few)
+        };
+        macro_rules! source {
+            ($i:expr) => {{
+                let bits = isa.load(slots.field::<{ $i }>(wide, words));
+                if cfg!(feature = "minimal") {
+                    let flip = isa.load(&complement);
+                    isa.table::<0x66>(bits, flip, flip)
+                } else {
+                    bits
+                }
+            }};
+        }
+        macro_rules! two {
+            ($i:expr) => {{
+                let (a, b) = (source!($i), source!($i + 1));
+                if negated && !cfg!(feature = "minimal") {
+                    add_complements(isa, &mut s1, a, b)
+                } else {
+                    add(isa, &mut s1, a, b)
+                }
+            }};
+        }
         macro_rules! four {
-            ($i:literal) => {{
-                let a = add(isa, &mut s1, source!(words, $i), source!(words, $i + 1));
-                let b = add(isa, &mut s1, source!(words, $i + 2), source!(words, $i + 3));
+            ($i:expr) => {{
+                let (a, b) = (two!($i), two!($i + 2));
                 add(isa, &mut s2, a, b)
             }};
         }
@@ -245,15 +290,20 @@ fn count<I: Bits<N>, const N: usize>(
     isa.store(s2, twos);
     isa.store(s4, fours);
     isa.store(s8, eights);
-    for i in n / SOURCES * SOURCES..n {
-        ripple(isa, source!(sources, i), planes);
-    }
 }
 
 /// A full adder: `sum` becomes the low bit of `sum + a + b`; answers the high bit.
 #[inline(always)]
 fn add<I: Bits<N>, const N: usize>(isa: I, sum: &mut I::Slot, a: I::Slot, b: I::Slot) -> I::Slot {
     let carry = isa.table::<0xe8>(*sum, a, b);
+    *sum = isa.table::<0x96>(*sum, a, b);
+    carry
+}
+
+/// [`add`] of the complements of `a` and `b`, which leave the low bit as it is.
+#[inline(always)]
+fn add_complements<I: Bits<N>, const N: usize>(isa: I, sum: &mut I::Slot, a: I::Slot, b: I::Slot) -> I::Slot {
+    let carry = isa.table::<0x2b>(*sum, a, b);
     *sum = isa.table::<0x96>(*sum, a, b);
     carry
 }
@@ -268,25 +318,8 @@ fn ripple<I: Bits<N>, const N: usize>(isa: I, mut carry: I::Slot, planes: &mut [
     }
 }
 
-/// The four slots of a record.
-#[inline(always)]
-fn four(wide: bool, record: &[u64]) -> [usize; 4] {
-    if wide {
-        let ([a, b], [c, d]) = (halves(record[0]), halves(record[1]));
-        [a, b, c, d].map(|slot| slot as usize)
-    } else {
-        quarters(record[0]).map(usize::from)
-    }
-}
-
 /// Words of a gate.
 #[inline(always)]
 fn gate_words(wide: bool) -> usize {
     if wide { 2 } else { 1 }
-}
-
-/// The slot of source `i`.
-#[inline(always)]
-fn nth(wide: bool, words: &[u64], i: usize) -> usize {
-    if wide { halves(words[i / 2])[i % 2] as usize } else { usize::from(quarters(words[i / 4])[i % 4]) }
 }
