@@ -158,6 +158,7 @@ fn node(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
         }
         Op::Clip(_) | Op::Where(_) | Op::BatchNorm(_) => elementwise::elementwise(cx, id),
         Op::Cast(_) => elementwise::cast(cx, id),
+        Op::BitCast(_) => shape::bit_cast(cx, id),
         Op::LayerNorm(op) => norm::layer_norm(cx, id, op),
         Op::RmsNorm(op) => norm::rms_norm(cx, id, op),
         Op::Softmax(op) => norm::softmax(cx, id, op),

@@ -1,9 +1,10 @@
 //! Whatever the bytes, loading ends with a program or an error, and what loads runs without a panic.
 
 use bitc_format::inst::{
-    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand, Floor,
-    Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind,
-    Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
+    Activation, ArgReduce, BitCast, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand,
+    Floor, Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d,
+    PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK,
+    Transpose,
 };
 use bitc_format::logic::Encoder;
 use bitc_format::{
@@ -297,7 +298,12 @@ fn moves() -> Vec<u8> {
     let slot = s.w.slot();
     let wide = s.w.buffer(DType::F32, &[two, s.n, more], 1, slot);
     s.w.push(Expand { y: wide, x: picked.into() });
-    s.finish(wide)
+    let (slot, other) = (s.w.slot(), s.w.slot());
+    let bits = s.w.buffer(DType::I32, &[two, s.n, more], 1, slot);
+    s.w.push(BitCast { y: bits, x: wide.into() });
+    let floats = s.w.buffer(DType::F32, &[two, s.n, more], 1, other);
+    s.w.push(BitCast { y: floats, x: bits.into() });
+    s.finish(floats)
 }
 
 /// Sorting, access by index, and integers.

@@ -266,6 +266,7 @@ ops! {
     clip::Clip,
     where_::Where,
     cast::Cast,
+    bit_cast::BitCast,
     batch_norm::BatchNorm,
     layer_norm::LayerNorm,
     rms_norm::RmsNorm,

@@ -86,6 +86,7 @@ const ATTRS: &[(&str, &[Row])] = &[
     ("conv2d", &[STRIDES, PADS, DILATIONS, GROUPS, ACT]),
     ("bit_conv2d", &[STRIDES, PADS, DILATIONS, GROUPS, ACT]),
     ("cast", &[("to", "element type", "required", "the element type of the result")]),
+    ("bit_cast", &[("to", "element type", "required", "the element type of the result")]),
     ("batch_norm", &[eps("1e-5")]),
     ("layer_norm", &[axis("-1"), eps("1e-5")]),
     ("rms_norm", &[axis("-1"), eps("1e-5")]),

@@ -1,6 +1,6 @@
 //! Operations that move elements or only name them anew.
 
-use bitc_format::inst::{Cast, Concat, Expand, Pad, PadMode, Slice, Transpose};
+use bitc_format::inst::{BitCast, Cast, Concat, Expand, Pad, PadMode, Slice, Transpose};
 use bitc_format::{BufferId, Operand};
 use bitc_ir::ops::pad::PadMode as IrMode;
 use bitc_ir::{Dim, NodeId, ValueId, ops};
@@ -21,6 +21,15 @@ pub(super) fn reshape(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
             cx.emit(Cast { y, x: constant });
         }
     }
+    Ok(())
+}
+
+/// `bit_cast`.
+pub(super) fn bit_cast(cx: &mut Cx<'_>, id: NodeId) -> Result<(), Refusal> {
+    let x = cx.input(id, 0)?;
+    let x = cx.operand(x)?;
+    let y = cx.define(cx.graph().node(id).outputs[0])?;
+    cx.emit(BitCast { y, x });
     Ok(())
 }
 

@@ -88,6 +88,10 @@ fn shift(cx: &mut Cx<'_, '_>, kind: LogicKind) -> Names {
     Ok(vec![s.cast(&y, dtype)])
 }
 
+pub(super) fn bit_cast() -> Names {
+    no("bits taken for another type, which ONNX has from opset 26 on")
+}
+
 pub(super) fn cast(cx: &mut Cx<'_, '_>, to: DType) -> Names {
     let (x, from) = (cx.input(0)?, cx.ty(0)?.dtype);
     if to.bits() >= 8 || to == DType::Bool {

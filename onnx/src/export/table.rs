@@ -16,6 +16,7 @@ pub(super) fn emit(cx: &mut Cx<'_, '_>) -> Names {
         Op::Clip(_) => elementwise::clip(cx),
         Op::Where(_) => elementwise::choose(cx),
         Op::Cast(op) => bits::cast(cx, op.to),
+        Op::BitCast(_) => bits::bit_cast(),
         Op::Linear(op) => product::linear(cx, op),
         Op::MatMul(_) => product::matmul(cx),
         Op::Conv2d(op) => product::conv2d(cx, op),

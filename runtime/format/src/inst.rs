@@ -28,7 +28,7 @@ pub use dense::{Activation, Conv2d, Matmul, Pool2d, PoolKind};
 pub use elementwise::{Cast, Domain, MAX_REGISTERS, Map, MapOp, Step};
 pub use index::{ArgReduce, Combine, Gather, Pick, Scatter, TopK};
 pub use logic::{Logic, LogicHead};
-pub use moves::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
+pub use moves::{BitCast, Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 pub use norm::{LayerNorm, RmsNorm, Softmax};
 pub use quantized::{BitConv2d, BitLinear, DequantLinear, Floor, Granularity, Quantize, QuantizeKind};
 pub use reduce::{Reduce, ReduceOp, Scan};
@@ -208,6 +208,7 @@ insts! {
     0x0112 "slice" Slice,
     0x0113 "pad" Pad,
     0x0114 "expand" Expand,
+    0x0115 "bit_cast" BitCast,
     0x0120 "iota" Iota,
     0x0121 "sizes" Sizes,
     // Reductions and normalisations.

@@ -1,6 +1,6 @@
 //! Instructions that move elements: they only look at how many bytes an element has.
 
-use bitc_format::inst::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
+use bitc_format::inst::{BitCast, Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 use bitc_format::{BufferId, MAX_RANK, Operand};
 
 use crate::RunError;
@@ -56,6 +56,17 @@ pub(crate) fn expand(frame: &mut Frame<'_, '_>, inst: &Expand) -> Result<(), Run
     }
     let rank = y.len();
     move_elements(frame, inst.y, inst.x, 0, &axes[..rank])
+}
+
+pub(crate) fn bit_cast(frame: &mut Frame<'_, '_>, inst: &BitCast) -> Result<(), RunError> {
+    frame.fill(inst.y, |frame, y: &mut [u8]| {
+        let x = frame.bytes(inst.x)?;
+        if x.len() != y.len() {
+            return Err(RunError::ProgramChanged);
+        }
+        y.copy_from_slice(x);
+        Ok(())
+    })
 }
 
 pub(crate) fn slice(frame: &mut Frame<'_, '_>, inst: &Slice) -> Result<(), RunError> {

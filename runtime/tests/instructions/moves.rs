@@ -1,7 +1,7 @@
 //! `transpose`, `concat`, `slice`, `pad`, `expand`, `iota` and `sizes`.
 
 use bitc_format::DType;
-use bitc_format::inst::{Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
+use bitc_format::inst::{BitCast, Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Transpose};
 use bitc_runtime::Element;
 
 use crate::harness::{Case, indices, position};
@@ -140,6 +140,18 @@ fn expand_repeats_along_axes_of_one() {
     let y = case.output(DType::I64, &[2, 3, 2]);
     case.push(Expand { y, x: input });
     assert_eq!(case.run()[0].to_vec::<i64>(), [1, 1, 2, 2, 3, 3, 1, 1, 2, 2, 3, 3]);
+}
+
+#[test]
+fn bits_are_read_as_another_type() {
+    let mut case = Case::new();
+    let (x, h) = (case.input(&[2], &[1.0f32, -2.0]), case.input(&[2], &[-1i16, 256]));
+    let (y, g) = (case.output(DType::U32, &[2]), case.output(DType::U16, &[2]));
+    case.push(BitCast { y, x });
+    case.push(BitCast { y: g, x: h });
+    let outputs = case.run();
+    assert_eq!(outputs[0].to_vec::<u32>(), [0x3f80_0000, 0xc000_0000]);
+    assert_eq!(outputs[1].to_vec::<u16>(), [0xffff, 256]);
 }
 
 #[test]

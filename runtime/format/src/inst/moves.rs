@@ -194,6 +194,33 @@ impl Contract for Expand {
 }
 
 instruction! {
+    /// The bytes of `x` as elements of another type.
+    BitCast {
+        /// The result.
+        y: BufferId,
+        /// What is read.
+        x: Operand,
+    }
+}
+
+impl Contract for BitCast {
+    fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        let (y, x) = (cx.ty("y", self.y)?.dense()?, cx.ty("x", self.x)?.dense()?);
+        for (operand, found) in [("y", y.dtype), ("x", x.dtype)] {
+            // Not every byte is a boolean.
+            if matches!(found, DType::Bool | DType::Bits) {
+                return Err(Fault::DType { operand, found });
+            }
+        }
+        if x.dtype.size_bytes() != y.dtype.size_bytes() {
+            return Err(Fault::DType { operand: "x", found: x.dtype });
+        }
+        x.same_shape(&y)?;
+        Ok(())
+    }
+}
+
+instruction! {
     /// `y[i] = i`.
     Iota {
         /// The result.

@@ -4,9 +4,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::inst::{
-    Activation, ArgReduce, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand, Floor,
-    Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d, PoolKind,
-    Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK, Transpose,
+    Activation, ArgReduce, BitCast, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand,
+    Floor, Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d,
+    PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK,
+    Transpose,
 };
 use crate::{BufferId, ConstId, DimId, Inst};
 
@@ -58,6 +59,7 @@ fn every_instruction() -> Vec<Inst> {
         Slice { y, x: x.into(), starts: vec![DimId(1)], steps: vec![-2] }.into(),
         Pad { y, x: x.into(), before: vec![DimId(4)], mode: PadMode::Wrap, value: 1 << 40 }.into(),
         Expand { y, x: x.into() }.into(),
+        BitCast { y, x: x.into() }.into(),
         Iota { y }.into(),
         Sizes { y, dims: vec![DimId(2), DimId(6)] }.into(),
         Reduce { y, x: x.into(), op: ReduceOp::LogSumExp, axes: 5 }.into(),
