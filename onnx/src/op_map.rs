@@ -12,6 +12,7 @@ mod einsum;
 mod elementwise;
 mod grid;
 mod image;
+mod indices;
 mod integer_conv;
 mod layout;
 mod loss;

@@ -1,6 +1,6 @@
 //! Attention and rotary embedding, by their function bodies.
 
-use bitc_ir::ops::{Concat, Expand, MatMul, Reduce, reduce::ReduceKind};
+use bitc_ir::ops::{Concat, Expand, MatMul, Reduce, ShapeOf, reduce::ReduceKind};
 use bitc_ir::{Attr, DType, Dim, Shape, ValueId};
 
 use super::Rule::With;
@@ -9,7 +9,7 @@ use super::layout::part;
 use super::norm::softmax_of;
 use super::{Entry, std};
 use crate::error::Cause;
-use crate::import::attrs::required;
+use crate::import::attrs::{invalid, required};
 use crate::import::node::{NodeCx, Outputs, unsupported};
 
 pub(super) const TABLE: &[Entry] = &[std("Attention", With(attention)), std("RotaryEmbedding", With(rotary_embedding))];
@@ -64,8 +64,10 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let (left, right) = (cx.attrs.int_or("left_window_size", -1)?, cx.attrs.int_or("right_window_size", -1)?);
     let shown = cx.attrs.int_or("qk_matmul_output_mode", 0)?;
     let precision = cx.attrs.dtype("softmax_precision")?;
-    if cx.opt(6).is_some() || left >= 0 || right >= 0 {
-        return Err(unsupported("Attention with windows or padded keys"));
+    for (name, size) in [("left_window_size", left), ("right_window_size", right)] {
+        if size < -1 {
+            return Err(invalid(name, "-1 or more", size));
+        }
     }
     let (mut q, mut k, mut v) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let flat = cx.rank(q) == 3;
@@ -82,16 +84,20 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     if [q, k, v].iter().any(|&x| cx.rank(x) != 4) {
         return Err(Cause::Type("query, key and value of rank 3 or 4 expected".into()));
     }
-    let mut past = Dim::from(0);
+    let mut past = None;
     if let (Some(past_k), Some(past_v)) = (cx.opt(4), cx.opt(5)) {
-        past = cx.dims(past_k).get(2).cloned().unwrap_or(past);
+        if cx.opt(6).is_some() {
+            return Err(Cause::Type("either past keys or the number of keys that are no padding expected".into()));
+        }
+        past = Some(past_k);
         k = cx.add(Concat { axis: 2 }, &[past_k, k])?;
         v = cx.add(Concat { axis: 2 }, &[past_v, v])?;
     }
     let (present_k, present_v) = (k, v);
     let dtype = cx.dtype(q);
     let dims = cx.dims(q);
-    let (heads, rows, columns) = (dims[1].clone(), dims[2].clone(), cx.dims(k)[2].clone());
+    let (heads, columns) = (dims[1].clone(), cx.dims(k)[2].clone());
+    let (queries, keys) = (q, k);
     let size = dims[3].as_const().ok_or_else(|| unsupported("heads of a symbolic size"))?;
     let scale = scale.map_or_else(|| 1.0 / (size as f64).sqrt(), f64::from);
     k = repeat_heads(cx, k, &heads)?;
@@ -109,7 +115,16 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
         scores = with_scalar(cx, "mul", bent, f64::from(softcap))?;
     }
     let capped = scores;
-    let bias = bias(cx, dtype, causal, &rows, &columns, &past)?;
+    let mask = mask(cx, dtype, &columns)?;
+    let seen = Seen { causal, left, right };
+    let bias = match (mask, seen.by(cx, queries, keys, past)?) {
+        (mask, None) => mask,
+        (mask, Some(seen)) => {
+            let (zero, hidden) = (cx.scalar(dtype, 0.0)?, cx.scalar(dtype, f64::NEG_INFINITY)?);
+            let bias = cx.simple("where", &[seen, zero, hidden])?;
+            Some(mask.map_or(Ok(bias), |mask| cx.simple("add", &[mask, bias]))?)
+        }
+    };
     if let Some(bias) = bias {
         scores = cx.simple("add", &[scores, bias])?;
     }
@@ -140,51 +155,99 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Outputs {
     Ok(vec![y, present_k, present_v, shown])
 }
 
-/// What is added to the scores: the mask, and minus infinity where causality hides a key.
-fn bias(
-    cx: &mut NodeCx<'_, '_>,
-    dtype: DType,
-    causal: bool,
-    rows: &Dim,
-    columns: &Dim,
-    past: &Dim,
-) -> Result<Option<ValueId>, Cause> {
-    let zero = cx.scalar(dtype, 0.0)?;
+/// The mask as what is added to the scores of this many keys.
+fn mask(cx: &mut NodeCx<'_, '_>, dtype: DType, columns: &Dim) -> Result<Option<ValueId>, Cause> {
+    let Some(mask) = cx.opt(3) else { return Ok(None) };
     let hidden = cx.scalar(dtype, f64::NEG_INFINITY)?;
-    let mut bias = None;
-    if let Some(mask) = cx.opt(3) {
-        let mut mask = match cx.dtype(mask) {
-            DType::Bool => cx.simple("where", &[mask, zero, hidden])?,
-            _ => cx.cast(mask, dtype)?,
-        };
-        let width = cx.dims(mask).last().cloned();
-        if let Some(width) = width.filter(|w| w != columns && !w.is_one()) {
-            // Keys beyond the mask are hidden.
-            let (Some(width), Some(columns)) = (width.as_const(), columns.as_const()) else {
-                return Err(unsupported(format!("a mask of width {width} for {columns} keys")));
-            };
-            let missing =
-                columns.checked_sub(width).ok_or_else(|| Cause::Type(format!("a mask of width {columns} expected")))?;
-            let mut pads = vec![0; 2 * cx.rank(mask)];
-            if let Some(last) = pads.last_mut() {
-                *last = missing as i64;
-            }
-            mask = cx.named("pad", vec![("pads", Attr::Ints(pads))], &[mask, hidden])?;
+    let mask = match cx.dtype(mask) {
+        DType::Bool => {
+            let zero = cx.scalar(dtype, 0.0)?;
+            cx.simple("where", &[mask, zero, hidden])?
         }
-        bias = Some(mask);
+        _ => cx.cast(mask, dtype)?,
+    };
+    let Some(width) = cx.dims(mask).last().cloned().filter(|w| w != columns && !w.is_one()) else {
+        return Ok(Some(mask));
+    };
+    // Keys beyond the mask are hidden.
+    let (Some(width), Some(columns)) = (width.as_const(), columns.as_const()) else {
+        return Err(unsupported(format!("a mask of width {width} for {columns} keys")));
+    };
+    let missing =
+        columns.checked_sub(width).ok_or_else(|| Cause::Type(format!("a mask of width {columns} expected")))?;
+    let mut pads = vec![0; 2 * cx.rank(mask)];
+    if let Some(last) = pads.last_mut() {
+        *last = missing as i64;
     }
-    if causal {
-        let (row, column) = (places(cx, rows, true)?, places(cx, columns, false)?);
-        let past = past.as_const().ok_or_else(|| unsupported("causal attention with a past of symbolic length"))?;
-        let last = with_scalar(cx, "add", row, past as f64)?;
-        let seen = cx.simple("less_equal", &[column, last])?;
-        let triangle = cx.simple("where", &[seen, zero, hidden])?;
-        bias = Some(match bias {
-            Some(mask) => cx.simple("add", &[mask, triangle])?,
-            None => triangle,
-        });
+    Ok(Some(cx.named("pad", vec![("pads", Attr::Ints(pads))], &[mask, hidden])?))
+}
+
+/// Which keys a query sees by where it is, apart from the mask.
+struct Seen {
+    /// None behind it.
+    causal: bool,
+    /// How many before it, if not -1.
+    left: i64,
+    /// How many behind it, if not -1.
+    right: i64,
+}
+
+impl Seen {
+    /// Which keys each query sees, where that are not all of them.
+    ///
+    /// Query `i` stands at `i + offset` among the keys, where the offset counts the keys before the first query: those of
+    /// the past, or those that are no padding but for as many as there are queries.
+    fn by(
+        &self,
+        cx: &mut NodeCx<'_, '_>,
+        queries: ValueId,
+        keys: ValueId,
+        past: Option<ValueId>,
+    ) -> Result<Option<ValueId>, Cause> {
+        let (rows, columns) = (cx.dims(queries)[2].clone(), cx.dims(keys)[2].clone());
+        let padded = match cx.opt(6) {
+            Some(lengths) => {
+                let batch = cx.dims(queries)[0].clone();
+                let lengths = cx.cast(lengths, DType::I64)?;
+                Some(cx.reshape(lengths, vec![batch, Dim::from(1), Dim::from(1), Dim::from(1)])?)
+            }
+            None => None,
+        };
+        let key = places(cx, &columns, false)?;
+        let mut conditions = Vec::new();
+        if self.causal || self.left >= 0 || self.right >= 0 {
+            let mut place = places(cx, &rows, true)?;
+            if let Some(past) = past {
+                let offset = length(cx, past)?;
+                place = cx.simple("add", &[place, offset])?;
+            } else if let Some(lengths) = padded {
+                let count = length(cx, queries)?;
+                let offset = cx.simple("sub", &[lengths, count])?;
+                place = cx.simple("add", &[place, offset])?;
+            }
+            if self.causal {
+                conditions.push(cx.simple("less_equal", &[key, place])?);
+            }
+            if self.right >= 0 {
+                let last = with_scalar(cx, "add", place, self.right as f64)?;
+                conditions.push(cx.simple("less_equal", &[key, last])?);
+            }
+            if self.left >= 0 {
+                let first = with_scalar(cx, "sub", place, self.left as f64)?;
+                conditions.push(cx.simple("greater_equal", &[key, first])?);
+            }
+        }
+        if let Some(lengths) = padded {
+            conditions.push(cx.simple("less", &[key, lengths])?);
+        }
+        let Some((&first, rest)) = conditions.split_first() else { return Ok(None) };
+        rest.iter().try_fold(first, |a, &b| cx.simple("and", &[a, b])).map(Some)
     }
-    Ok(bias)
+}
+
+/// The number of queries or keys in `[batch, heads, length, size]`, as a value.
+fn length(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
+    cx.add(ShapeOf { start: 2, end: 3 }, &[x])
 }
 
 /// Pairs of elements turned by angles that depend on their position.

@@ -2,7 +2,7 @@
 
 use bitc_ir::ops::einsum::{Label, Plan};
 use bitc_ir::ops::reduce::ReduceKind;
-use bitc_ir::ops::{MatMul, Reduce};
+use bitc_ir::ops::{MatMul, Reduce, Slice};
 use bitc_ir::{Attrs, Dim, Op, Shape, ValueId};
 
 use crate::error::Cause;
@@ -32,14 +32,18 @@ pub(super) fn einsum(cx: &mut NodeCx<'_, '_>) -> Outputs {
     }
 }
 
-/// The products from left to right; `None` where an axis is named twice in a term.
+/// The products from left to right; `None` where axes of one name have different sizes, or the result names one twice.
 fn chain(cx: &mut NodeCx<'_, '_>, plan: Plan, inputs: &[ValueId]) -> Result<Option<ValueId>, Cause> {
     let Plan { inputs: terms, output } = plan;
-    let twice = |labels: &Vec<Label>| labels.iter().enumerate().any(|(i, l)| labels[..i].contains(l));
-    if terms.iter().any(twice) || twice(&output) {
+    if repeated(&output).is_some() {
         return Ok(None);
     }
-    let mut terms = inputs.iter().zip(terms).map(|(&value, labels)| Term { value, labels });
+    let mut diagonals = Vec::new();
+    for (&value, labels) in inputs.iter().zip(terms) {
+        let Some(term) = diagonal(cx, Term { value, labels })? else { return Ok(None) };
+        diagonals.push(term);
+    }
+    let mut terms = diagonals.into_iter();
     let Some(mut result) = terms.next() else { return Ok(None) };
     let rest: Vec<Term> = terms.collect();
     for (i, term) in rest.iter().enumerate() {
@@ -50,6 +54,39 @@ fn chain(cx: &mut NodeCx<'_, '_>, plan: Plan, inputs: &[ValueId]) -> Result<Opti
     let result = summed(cx, &result, |l| output.contains(l))?;
     let perm: Option<Vec<usize>> = output.iter().map(|l| result.labels.iter().position(|m| m == l)).collect();
     perm.map(|perm| cx.transpose(result.value, perm)).transpose()
+}
+
+/// The positions of two axes of one name.
+fn repeated(labels: &[Label]) -> Option<(usize, usize)> {
+    let pairs = labels.iter().enumerate().map(|(j, l)| (labels[..j].iter().position(|m| m == l), j));
+    pairs.filter_map(|(i, j)| i.map(|i| (i, j))).next()
+}
+
+/// A term with its diagonal in place of every two axes of one name: of the `n * n` elements of both every `n + 1`st one.
+/// `None` where they have no size, or not the same.
+fn diagonal(cx: &mut NodeCx<'_, '_>, mut term: Term) -> Result<Option<Term>, Cause> {
+    while let Some((i, j)) = repeated(&term.labels) {
+        let dims = cx.dims(term.value);
+        let Some((n, square)) =
+            dims[i].as_const().filter(|_| dims[i] == dims[j]).and_then(|n| Some((n, n.checked_mul(n)?)))
+        else {
+            return Ok(None);
+        };
+        let others: Vec<usize> = (0..dims.len()).filter(|&axis| axis != i && axis != j).collect();
+        let moved = cx.transpose(term.value, [&others[..], &[i, j]].concat())?;
+        let mut shape: Vec<Dim> = others.iter().map(|&axis| dims[axis].clone()).collect();
+        shape.push(Dim::from(square));
+        let flat = cx.reshape(moved, shape)?;
+        let every = Slice {
+            axes: vec![others.len()],
+            starts: Shape(vec![Dim::from(0)]),
+            ends: Shape(vec![Dim::from(square)]),
+            steps: vec![n + 1],
+        };
+        let labels = others.iter().map(|&axis| term.labels[axis]).chain([term.labels[i]]).collect();
+        term = Term { value: cx.add(every, &[flat])?, labels };
+    }
+    Ok(Some(term))
 }
 
 /// The sum over the axes that nobody needs.

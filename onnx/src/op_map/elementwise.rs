@@ -1,6 +1,6 @@
 //! Operators that work element by element.
 
-use bitc_ir::ops::Clip;
+use bitc_ir::ops::{BitCast, Clip};
 use bitc_ir::{Attr, DType, Dim, Tensor, ValueId};
 
 use super::Rule::{Chain, Same, With};
@@ -79,6 +79,8 @@ pub(super) const TABLE: &[Entry] = &[
     std("Shrink", With(shrink)),
     std("Gelu", With(gelu)),
     std("Swish", With(swish)),
+    std("SwiGLU", With(swiglu)),
+    std("BitCast", With(bit_cast)),
     std("Identity", With(identity)),
     std("Dropout", With(dropout)),
 ];
@@ -374,12 +376,50 @@ fn swish(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let alpha = cx.attrs.float_or("alpha", 1.0)?;
     let x = cx.input(0)?;
+    Ok(vec![swish_of(cx, x, alpha)?])
+}
+
+fn swish_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f32) -> Result<ValueId, Cause> {
     if alpha == 1.0 {
-        return Ok(vec![cx.simple("silu", &[x])?]);
+        return cx.simple("silu", &[x]);
     }
     let scaled = with_scalar(cx, "mul", x, f64::from(alpha))?;
     let gate = cx.simple("sigmoid", &[scaled])?;
-    Ok(vec![cx.simple("mul", &[x, gate])?])
+    cx.simple("mul", &[x, gate])
+}
+
+/// A value by the swish of its gate.
+fn swiglu(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(2, 2)?;
+    let alpha = cx.attrs.float_or("alpha", 1.0)?;
+    let (gate, x) = (cx.input(0)?, cx.input(1)?);
+    if cx.dims(gate) != cx.dims(x) {
+        return Err(Cause::Type(format!("inputs of one shape expected, found {} and {}", cx.ty(gate), cx.ty(x))));
+    }
+    let gate = swish_of(cx, gate, alpha)?;
+    Ok(vec![cx.simple("mul", &[gate, x])?])
+}
+
+/// The same bits in another element type. A boolean is a byte that is 0 or 1.
+fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(1, 1)?;
+    let to = required("to", cx.attrs.dtype("to")?)?;
+    let x = cx.input(0)?;
+    let from = cx.dtype(x);
+    if from == to {
+        return Ok(vec![x]);
+    }
+    if from.bits() < 8 && from != DType::Bool || to.bits() < 8 && to != DType::Bool {
+        return Err(unsupported(format!("BitCast of {from} to {to}")));
+    }
+    let (width, byte) = (|dtype: DType| dtype.size_bytes(), DType::U8);
+    if width(from) != width(to) {
+        return Err(Cause::Type(format!("a type as wide as {from} expected, found {to}")));
+    }
+    let x = if from == DType::Bool { cx.cast(x, byte)? } else { x };
+    let wanted = if to == DType::Bool { byte } else { to };
+    let y = if cx.dtype(x) == wanted { x } else { cx.add(BitCast { to: wanted }, &[x])? };
+    Ok(vec![cx.cast(y, to)?])
 }
 
 fn identity(cx: &mut NodeCx<'_, '_>) -> Outputs {

@@ -1,11 +1,12 @@
 //! Pools, and the geometry of windows that convolutions share with them.
 
-use bitc_ir::ops::{Reduce, reduce::ReduceKind};
-use bitc_ir::{Attr, DType, Dim, ValueId};
+use bitc_ir::ops::{Expand, Reduce, reduce::ReduceKind};
+use bitc_ir::{Attr, DType, Dim, Shape, ValueId};
 
 use super::Rule::With;
 use super::depth::Depth;
 use super::elementwise::with_scalar;
+use super::indices;
 use super::product::AttrList;
 use super::{Entry, std};
 use crate::error::Cause;
@@ -56,7 +57,7 @@ fn auto_pad(cx: &mut NodeCx<'_, '_>) -> Result<Option<AutoPad>, Cause> {
 }
 
 /// Where a window goes over the axes behind the first two.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spatial {
     /// The number of spatial axes of the node, 1 to 3.
     rank: usize,
@@ -103,6 +104,34 @@ impl Spatial {
             None => vec![0; 2 * rank],
         };
         Ok((Self { rank, kernel, strides, dilations, pads }, auto))
+    }
+
+    /// Widens the padding at the ends so that windows that reach beyond the padded input lie within it, as `ceil_mode`
+    /// has them; each still begins before the padding at the end.
+    pub(super) fn round_up(&mut self, dims: &[Dim]) -> Result<(), Cause> {
+        for axis in 0..self.rank {
+            let size = dims.get(axis + 2).and_then(Dim::as_const);
+            let size = size.ok_or_else(|| unsupported("`ceil_mode` over a symbolic dimension"))?;
+            let span = (self.kernel[axis] - 1).saturating_mul(self.dilations[axis]).saturating_add(1);
+            let (before, after) = self.pads_at(axis);
+            let (begin, stride) = (size.saturating_add(before), self.strides[axis]);
+            let end = begin.saturating_add(after);
+            let steps = end.saturating_sub(span).div_ceil(stride);
+            let steps = if steps.saturating_mul(stride) >= begin { steps.saturating_sub(1) } else { steps };
+            let needed = steps.saturating_mul(stride).saturating_add(span);
+            self.pads[axis + self.rank] = after.saturating_add(needed.saturating_sub(end));
+        }
+        Ok(())
+    }
+
+    /// The number of elements under the window.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k))
+    }
+
+    /// The sizes of the window.
+    pub(super) fn kernel(&self) -> &[usize] {
+        &self.kernel
     }
 
     /// The first of three axes.
@@ -215,32 +244,56 @@ fn sizes(name: &'static str, list: &[i64], rank: usize) -> Result<Vec<usize>, Ca
     Ok(found)
 }
 
-/// A pool by the two-dimensional operation of that name, and the size of its window.
+/// The windows of a pool.
+struct Windows {
+    spatial: Spatial,
+    /// Whether those that reach beyond the padded input count; over three axes padding was widened instead.
+    ceil: bool,
+    /// The padding before it was widened.
+    stated: Vec<usize>,
+}
+
+impl Windows {
+    fn read(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Self, Cause> {
+        let ceil = cx.attrs.flag("ceil_mode", false)?;
+        let mut spatial = Spatial::read(cx, x, &[])?;
+        let stated = spatial.pads.clone();
+        if ceil && spatial.rank == 3 {
+            spatial.round_up(&cx.dims(x))?;
+        }
+        Ok(Self { ceil: ceil && spatial.rank < 3, spatial, stated })
+    }
+}
+
+/// A pool by the two-dimensional operation of that name.
 ///
-/// Over three axes the first is pooled by `combine`, with `outside` in its padding.
+/// Over three axes the first is pooled by an operation of its own, with a number of its own in the padding.
 fn pool(
     cx: &mut NodeCx<'_, '_>,
     name: &str,
     x: ValueId,
+    Windows { spatial, ceil, .. }: &Windows,
     extra: AttrList,
-    (combine, outside): (&str, f64),
-) -> Result<(ValueId, Spatial), Cause> {
-    let ceil = cx.attrs.flag("ceil_mode", false)?;
-    let spatial = Spatial::read(cx, x, &[])?;
+    over_depth: (&str, f64),
+) -> Result<ValueId, Cause> {
     let mut attrs = spatial.window_attrs();
     attrs.push(("kernel", Attr::Ints(spatial.two(&spatial.kernel, 1))));
-    attrs.push(("ceil", ceil.into()));
+    attrs.push(("ceil", (*ceil).into()));
     attrs.extend(extra);
     if let Some(depth) = spatial.depth() {
-        if ceil {
-            return Err(unsupported(format!("{} with `ceil_mode` over 3 spatial axes", cx.op)));
-        }
-        let y = depth.fold(cx, x, outside, combine, |cx, plane, _| cx.named(name, attrs.clone(), &[plane]))?;
-        return Ok((y, spatial));
+        let (combine, outside) = over_depth;
+        return depth.fold(cx, x, outside, combine, |cx, plane, _| cx.named(name, attrs.clone(), &[plane]));
     }
     let wide = spatial.widen(cx, x)?;
     let y = cx.named(name, attrs, &[wide])?;
-    Ok((spatial.narrow(cx, y)?, spatial))
+    spatial.narrow(cx, y)
+}
+
+/// The sums under the windows, where padding counts as zeros.
+fn sums(cx: &mut NodeCx<'_, '_>, x: ValueId, window: &Windows) -> Result<ValueId, Cause> {
+    let mean = pool(cx, "avg_pool2d", x, window, vec![("count_padding", true.into())], ("add", 0.0))?;
+    let planar = window.spatial.kernel.iter().rev().take(2).fold(1usize, |n, &k| n.saturating_mul(k));
+    with_scalar(cx, "mul", mean, planar as f64)
 }
 
 /// An input of a pool in single precision; a type that does not fit is refused.
@@ -254,15 +307,21 @@ fn single(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
 
 fn max_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
-    if cx.wants(1) {
-        return Err(unsupported("the output `Indices` of MaxPool"));
-    }
-    cx.attrs.ignore(&["storage_order"]);
+    let by_column = cx.attrs.flag("storage_order", false)?;
     let x = cx.input(0)?;
     let dtype = cx.dtype(x);
     let wide = single(cx, x)?;
-    let (y, _) = pool(cx, "max_pool2d", wide, Vec::new(), ("max", f64::NEG_INFINITY))?;
-    Ok(vec![cx.cast(y, dtype)?])
+    let windows = Windows::read(cx, x)?;
+    let y = pool(cx, "max_pool2d", wide, &windows, Vec::new(), ("max", f64::NEG_INFINITY))?;
+    let mut outputs = vec![cx.cast(y, dtype)?];
+    if cx.wants(1) {
+        let mut spatial = windows.spatial;
+        if windows.ceil {
+            spatial.round_up(&cx.dims(x))?;
+        }
+        outputs.push(indices::of_maxima(cx, wide, &spatial, by_column)?);
+    }
+    Ok(outputs)
 }
 
 fn average_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -271,31 +330,49 @@ fn average_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let x = cx.input(0)?;
     let dtype = cx.dtype(x);
     let wide = single(cx, x)?;
-    let flat = cx.rank(x) < 5;
-    // Over three axes sums are built, which padding adds zeros to.
-    let (y, spatial) = pool(cx, "avg_pool2d", wide, vec![("count_padding", (counts || !flat).into())], ("add", 0.0))?;
-    if flat {
-        return Ok(vec![cx.cast(y, dtype)?]);
-    }
-    if !counts && spatial.pads.iter().any(|&p| p > 0) {
-        return Err(unsupported("AveragePool over 3 spatial axes with padding that does not count"));
-    }
-    let y = with_scalar(cx, "div", y, spatial.kernel[0] as f64)?;
+    let windows = Windows::read(cx, x)?;
+    let y = if cx.rank(x) < 5 {
+        pool(cx, "avg_pool2d", wide, &windows, vec![("count_padding", counts.into())], ("add", 0.0))?
+    } else {
+        average_over_three(cx, wide, &windows, counts)?
+    };
     Ok(vec![cx.cast(y, dtype)?])
 }
 
-/// The p-th root of the sum of p-th powers under each window: the mean times the size of the window.
+/// The sums under the windows by the number of elements that count.
+fn average_over_three(cx: &mut NodeCx<'_, '_>, x: ValueId, windows: &Windows, counts: bool) -> Result<ValueId, Cause> {
+    let total = sums(cx, x, windows)?;
+    let (mut spatial, stated) = (windows.spatial.clone(), windows.stated.clone());
+    if spatial.pads.iter().all(|&p| p == 0) || counts && spatial.pads == stated {
+        return with_scalar(cx, "div", total, spatial.taps() as f64);
+    }
+    // How many elements count is the sum over an image of ones.
+    let mut dims = vec![1, 1];
+    for axis in 0..3 {
+        let size = cx.dims(x)[axis + 2].as_const();
+        let mut size = size.ok_or_else(|| unsupported("uneven padding of a symbolic dimension"))?;
+        if counts {
+            let (before, after) = (stated[axis], stated[axis + 3]);
+            size = size.saturating_add(before).saturating_add(after);
+            spatial.pads[axis] = 0;
+            spatial.pads[axis + 3] -= after;
+        }
+        dims.push(size);
+    }
+    let one = cx.scalar(DType::F32, 1.0)?;
+    let ones = cx.add(Expand { shape: Shape::fixed(&dims) }, &[one])?;
+    let count = sums(cx, ones, &Windows { spatial, ceil: false, stated })?;
+    cx.simple("div", &[total, count])
+}
+
+/// The p-th root of the sum of p-th powers under each window.
 fn lp_pool(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let p = f64::from(cx.attrs.int_or("p", 2)? as i32);
     let x = cx.input(0)?;
+    let windows = Windows::read(cx, x)?;
     let powers = powers(cx, x, p)?;
-    if cx.rank(x) > 4 {
-        return Err(unsupported("LpPool over 3 spatial axes"));
-    }
-    let (mean, spatial) = pool(cx, "avg_pool2d", powers, vec![("count_padding", true.into())], ("add", 0.0))?;
-    let count = spatial.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k));
-    let sum = with_scalar(cx, "mul", mean, count as f64)?;
+    let sum = sums(cx, powers, &windows)?;
     Ok(vec![with_scalar(cx, "pow", sum, 1.0 / p)?])
 }
 

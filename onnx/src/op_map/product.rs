@@ -1,15 +1,17 @@
 //! Matrix products and convolutions.
 
 use bitc_ir::ops::activation::Activation;
-use bitc_ir::ops::{Linear, Reverse};
+use bitc_ir::ops::{Concat, Linear, Reverse};
 use bitc_ir::{Attr, DType, Dim, ValueId};
 
 use super::Rule::With;
+use super::depth::Depth;
 use super::elementwise::with_scalar;
 use super::layout::part;
 use super::pool::Spatial;
 use super::{Entry, einsum, std};
 use crate::error::Cause;
+use crate::import::attrs::invalid;
 use crate::import::node::{NodeCx, Outputs, unsupported};
 
 pub(super) const TABLE: &[Entry] = &[
@@ -18,6 +20,7 @@ pub(super) const TABLE: &[Entry] = &[
     std("Einsum", With(einsum::einsum)),
     std("Conv", With(conv)),
     std("ConvTranspose", With(conv_transpose)),
+    std("CausalConvWithState", With(causal_conv)),
     std("MatMulInteger", With(matmul_integer)),
 ];
 
@@ -89,14 +92,7 @@ pub(super) fn conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let mut attrs = spatial.window_attrs();
     attrs.push(("groups", groups.into()));
     if let Some(depth) = spatial.depth() {
-        let y = depth.fold(cx, x, 0.0, "add", |cx, plane, tap| {
-            let mut dims = cx.dims(w);
-            let slice = part(cx, w, 2, Dim::from(tap), Dim::from(tap + 1))?;
-            dims.remove(2);
-            let w = cx.reshape(slice, dims)?;
-            let bias = bias.filter(|_| tap == 0);
-            cx.named_opt("conv2d", attrs.clone(), &[Some(plane), Some(w), bias])
-        })?;
+        let y = over_depth(cx, depth, [x, w], bias, &attrs)?;
         return Ok(vec![cx.cast(y, dtype)?]);
     }
     // One spatial axis is two with a height of one.
@@ -104,6 +100,67 @@ pub(super) fn conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let y = cx.named_opt("conv2d", attrs, &[Some(x), Some(w), bias])?;
     let y = spatial.narrow(cx, y)?;
     Ok(vec![cx.cast(y, dtype)?])
+}
+
+/// Every channel by a kernel of its own that ends at the present position, and the positions that the next call needs.
+fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(2, 4)?;
+    let activation = cx.attrs.str_or("activation", "none")?.to_owned();
+    let (x, w, bias, past) = (cx.input(0)?, cx.input(1)?, cx.opt(2), cx.opt(3));
+    let weights = cx.fixed(w, "weight")?;
+    let (&[channels, 1, taps], 3) = (&weights[..], cx.rank(x)) else {
+        return Err(Cause::Type(format!(
+            "{} by weights of rank 3 for each channel expected, found {}",
+            cx.ty(x),
+            cx.ty(w)
+        )));
+    };
+    if taps == 0 {
+        return Err(Cause::Type(format!("a kernel that is not empty expected, found {}", cx.ty(w))));
+    }
+    let x = match past {
+        Some(past) => cx.add(Concat { axis: 2 }, &[past, x])?,
+        None => border(cx, x, 2, taps as i64 - 1, 0)?,
+    };
+    let dtype = cx.dtype(x);
+    let (wide, w) = (single(cx, x)?, single(cx, w)?);
+    let bias = bias.map(|b| single(cx, b)).transpose()?;
+    let mut image = cx.dims(wide);
+    image.insert(2, Dim::from(1));
+    let image = cx.reshape(wide, image)?;
+    let w = cx.reshape(w, [channels, 1, 1, taps].map(Dim::from).to_vec())?;
+    let y = cx.named_opt("conv2d", vec![("groups", (channels as i64).into())], &[Some(image), Some(w), bias])?;
+    let mut dims = cx.dims(y);
+    dims.remove(2);
+    let y = cx.reshape(y, dims)?;
+    let y = match activation.as_str() {
+        "none" => y,
+        "silu" | "swish" => cx.simple("silu", &[y])?,
+        other => return Err(invalid("activation", "`none`, `silu` or `swish`", other)),
+    };
+    let y = cx.cast(y, dtype)?;
+    let end = cx.dims(x)[2].clone();
+    let kept = end.sub(&Dim::from(taps - 1)).ok_or_else(|| unsupported("a tensor that large"))?;
+    let state = part(cx, x, 2, kept, end)?;
+    Ok(vec![y, state])
+}
+
+/// A convolution over three axes as a sum over the planes of the weights.
+fn over_depth(
+    cx: &mut NodeCx<'_, '_>,
+    depth: Depth,
+    [x, w]: [ValueId; 2],
+    bias: Option<ValueId>,
+    attrs: &AttrList,
+) -> Result<ValueId, Cause> {
+    depth.fold(cx, x, 0.0, "add", |cx, plane, tap| {
+        let mut dims = cx.dims(w);
+        let slice = part(cx, w, 2, Dim::from(tap), Dim::from(tap + 1))?;
+        dims.remove(2);
+        let w = cx.reshape(slice, dims)?;
+        let bias = bias.filter(|_| tap == 0);
+        cx.named_opt("conv2d", attrs.clone(), &[Some(plane), Some(w), bias])
+    })
 }
 
 /// The convolution of an image with zeros between its elements by the weights turned around.
@@ -121,7 +178,7 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let [inputs, outputs, kernel @ ..] = &weights[..] else {
         return Err(Cause::Type(format!("weights of rank 3 or more expected, found {}", cx.ty(w))));
     };
-    if rank == 0 || rank > 2 || kernel.len() != rank || inputs % groups != 0 {
+    if rank == 0 || rank > 3 || kernel.len() != rank || inputs % groups != 0 {
         return Err(unsupported(format!("ConvTranspose of {} by {}", cx.ty(x), cx.ty(w))));
     }
     let added = cx.attrs.ints("output_padding")?.map_or(vec![0; rank], <[i64]>::to_vec);
@@ -159,8 +216,12 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let w = cx.transpose(w, [0, 2, 1].into_iter().chain(3..3 + rank).collect())?;
     let w = cx.reshape(w, dims(&[groups * outputs, inputs / groups]))?;
     let w = cx.add(Reverse { axes: (2..2 + rank).collect() }, &[w])?;
-    let (x, w) = (spatial.widen(cx, x)?, spatial.widen(cx, w)?);
     let attrs = vec![("dilations", spatial.two_dilations()), ("groups", (groups as i64).into())];
+    if let Some(depth) = spatial.depth() {
+        let y = over_depth(cx, Depth { stride: 1, pads: (0, 0), ..depth }, [x, w], bias, &attrs)?;
+        return Ok(vec![cx.cast(y, dtype)?]);
+    }
+    let (x, w) = (spatial.widen(cx, x)?, spatial.widen(cx, w)?);
     let y = cx.named_opt("conv2d", attrs, &[Some(x), Some(w), bias])?;
     let y = spatial.narrow(cx, y)?;
     Ok(vec![cx.cast(y, dtype)?])

@@ -10,3 +10,4 @@ mod operators;
 mod sequences;
 mod shapes;
 mod tensors;
+mod windows;
