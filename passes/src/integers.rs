@@ -3,7 +3,7 @@
 use bitc_ir::ops::pad::PadMode;
 use bitc_ir::ops::quantize_act::Form;
 use bitc_ir::ops::{Binary, BinaryKind, Cast, QuantizeAct, Reshape, Unary, UnaryKind, Where};
-use bitc_ir::{DType, NodeId, Op, Shape, Tensor, ValueId};
+use bitc_ir::{DType, Dim, NodeId, Op, Shape, Tensor, ValueId};
 
 use crate::rewrite::{Editor, Miss};
 
@@ -30,9 +30,11 @@ fn whole_range(g: &Editor<'_>, value: ValueId, evidence: Evidence) -> Option<Ran
     (exact && (range.made || evidence == Evidence::Any)).then_some(range)
 }
 
-/// Whether a value is one number times something that was rounded and limited, or can only be a few whole numbers.
+/// Whether a value is a factor times something that was rounded and limited, or can only be a few whole numbers. The factor
+/// is one number, or one per row.
 pub(crate) fn is_rounded(g: &Editor<'_>, value: ValueId) -> bool {
-    whole_range(g, scaled(g, value).0, Evidence::Made).is_some()
+    let unscaled = row_scaled(g, value).map_or(scaled(g, value).0, |(v, _)| v);
+    whole_range(g, unscaled, Evidence::Made).is_some()
 }
 
 /// What is known of a value. A value that is no number stays out of it: a quantiser makes it 0.
@@ -98,6 +100,9 @@ fn range(g: &Editor<'_>, value: ValueId, depth: usize) -> Option<Range> {
             let (a, b) = (of(1)?, of(2)?);
             Some(Range { low: a.low.min(b.low), high: a.high.max(b.high), whole: a.whole && b.whole, made: true })
         }
+        Op::QuantizeAct(op) if g.node(node).outputs.first() == Some(&value) => {
+            made(f64::from(op.low), f64::from(op.high))
+        }
         Op::Pad(op) => {
             let r = of(0)?;
             let border = match (op.mode, input(1)) {
@@ -161,46 +166,84 @@ pub(crate) fn ones(g: &mut Editor<'_>, c: ValueId, shape: Shape) -> Result<Value
 pub(crate) struct Integers {
     /// `i8`.
     pub(crate) q: ValueId,
-    /// One number.
+    /// One number, or one per row.
     pub(crate) scale: ValueId,
     /// What the integers were moved by to fit 8 bits with a sign.
     pub(crate) zero: i32,
-    /// The number that `scale` holds.
-    pub(crate) step: f32,
+    /// The number that `scale` holds, if it is known.
+    pub(crate) step: Option<f32>,
 }
 
-/// `v * c == (quantize_act{integer}(v - zero) + zero) * c` for a v that can only be some of 256 whole numbers.
+/// What integers are multiplied with.
+enum Factor {
+    Nothing,
+    Number(ValueId),
+    Divisor(ValueId),
+    /// One per row, or divisors.
+    Rows(ValueId, bool),
+}
+
+/// `v * c == (quantize_act{integer}(v - zero) + zero) * c` for a v that can only be some of 256 whole numbers. c is a number;
+/// where the evidence is [`Evidence::Any`], also one per row.
 pub(crate) fn integers_of(g: &mut Editor<'_>, value: ValueId, evidence: Evidence) -> Result<Integers, Miss> {
-    let (v, c) = scaled(g, value);
+    let (v, factor) = match (row_scaled(g, value).filter(|_| evidence == Evidence::Any), scaled(g, value)) {
+        (Some((v, (s, divides))), _) => (v, Factor::Rows(s, divides)),
+        (None, (v, Some((c, false)))) => (v, Factor::Number(c)),
+        (None, (v, Some((c, true)))) => (v, Factor::Divisor(c)),
+        (None, (v, None)) => (v, Factor::Nothing),
+    };
     let Range { low, high, .. } = whole_range(g, v, evidence).ok_or(Miss::NoMatch)?;
-    if high - low > 255.0
-        || g.ty(v).dtype != DType::F32
-        || g.ty(v).shape != g.ty(value).shape
-        || g.ty(v).shape.rank() == 0
-    {
+    let rank = g.ty(v).shape.rank();
+    if high - low > 255.0 || g.ty(v).dtype != DType::F32 || g.ty(v).shape != g.ty(value).shape || rank == 0 {
         return Err(Miss::NoMatch);
     }
     let fits = low >= -128.0 && high <= 127.0;
     let zero = if fits { 0.0 } else { low + 128.0 };
-    let mut moved = v;
-    if zero != 0.0 {
-        let by = g.add_const("", Tensor::scalar(zero as f32));
-        moved = g.add(Binary(BinaryKind::Sub), &[Some(v), Some(by)])?;
-    }
-    let (low, high) = (((low - zero) as i8).min(0), ((high - zero) as i8).max(0));
-    let outputs =
-        g.add_multi(QuantizeAct { form: Form::Integer, low, high, ..QuantizeAct::default() }, &[Some(moved)])?;
-    let [q, unit] = outputs[..] else { return Err(Miss::NoMatch) };
-    let (scale, step) = match c {
-        Some((c, false)) => (ones(g, c, g.ty(unit).shape.clone())?, number(g, c).unwrap_or(1.0) as f32),
-        Some((c, true)) => {
-            let step = (1.0 / number(g, c).unwrap_or(1.0)) as f32;
-            let dims = vec![1; g.ty(unit).shape.rank()];
-            (g.add_const("", Tensor::new(&dims, &[step])), step)
+    let bytes = g.producer::<Cast>(v).and_then(|(n, _)| g.input(n, 0)).filter(|&q| g.ty(q).dtype == DType::I8);
+    let q = match bytes {
+        // Other rules see to the scale of what a quantiser made.
+        Some(_) if evidence == Evidence::Made => return Err(Miss::NoMatch),
+        Some(q) => q,
+        None => {
+            let mut moved = v;
+            if zero != 0.0 {
+                let by = g.add_const("", Tensor::scalar(zero as f32));
+                moved = g.add(Binary(BinaryKind::Sub), &[Some(v), Some(by)])?;
+            }
+            let (low, high) = (((low - zero) as i8).min(0), ((high - zero) as i8).max(0));
+            let op = QuantizeAct { form: Form::Integer, low, high, ..QuantizeAct::default() };
+            let outputs = g.add_multi(op, &[Some(moved)])?;
+            *outputs.first().ok_or(Miss::NoMatch)?
         }
-        None => (unit, 1.0),
+    };
+    let ones_of = |step: f32| Tensor::new(&vec![1; rank], &[step]);
+    let (scale, step) = match factor {
+        Factor::Nothing => (g.add_const("", ones_of(1.0)), Some(1.0)),
+        Factor::Number(c) => (ones(g, c, Shape(vec![Dim::from(1); rank]))?, Some(number(g, c).unwrap_or(1.0) as f32)),
+        Factor::Divisor(c) => {
+            let step = (1.0 / number(g, c).unwrap_or(1.0)) as f32;
+            (g.add_const("", ones_of(step)), Some(step))
+        }
+        Factor::Rows(s, false) => (s, None),
+        Factor::Rows(s, true) => (g.add(Unary(UnaryKind::Reciprocal), &[Some(s)])?, None),
     };
     Ok(Integers { q, scale, zero: zero as i32, step })
+}
+
+/// What a value is a factor per row times of, and that factor, which is no constant; or divided by it.
+fn row_scaled(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, (ValueId, bool))> {
+    let per_row = |v: ValueId, s: ValueId| {
+        let (shape, rows) = (&g.ty(v).shape, &g.ty(s).shape);
+        let fits = shape.rank() > 0 && rows.rank() == shape.rank() && rows.0.last().is_some_and(Dim::is_one);
+        fits && g.constant(s).is_none() && rows.0.iter().zip(&shape.0).all(|(s, d)| s.is_one() || s == d)
+    };
+    let (kind, a, b) = binary(g, value)?;
+    let found = match kind {
+        BinaryKind::Mul => [(a, b), (b, a)].into_iter().find(|&(v, s)| per_row(v, s))?,
+        BinaryKind::Div => Some((a, b)).filter(|&(v, s)| per_row(v, s))?,
+        _ => return None,
+    };
+    Some((found.0, (found.1, kind == BinaryKind::Div)))
 }
 
 /// What a value is one number times of, and that number; or divided by it.

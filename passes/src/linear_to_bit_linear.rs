@@ -4,10 +4,11 @@
 //! The scales are common factors of every sum: qs is one per row (per sample or pixel for a convolution), s one per output.
 //!
 //! Whole numbers between other bounds, such as 0 and 255, are moved into those of 8 bits with a sign, and the bias makes
-//! up for it: `linear(v * c, w, b) == bit_linear(v - z, c, t, s, b + z * c * s * sum(t))`.
+//! up for it: `linear(v * c, w, b) == bit_linear(v - z, c, t, s, b + z * c * s * sum(t))`. Where c is computed for each row,
+//! `c * (z * s * sum(t))` is added instead.
 
 use bitc_ir::ops::pad::PadMode;
-use bitc_ir::ops::{BitConv2d, BitLinear, Dequantize, Pad, Reshape};
+use bitc_ir::ops::{Activation, Binary, BinaryKind, BitConv2d, BitLinear, Dequantize, Pad, Reshape};
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};
 
 use crate::integers::{Evidence, Integers, integers_of, scaled};
@@ -55,8 +56,8 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         return Err(Miss::blocked("its weights are float"));
     };
     let bias = at.inputs.get(2).copied().flatten();
-    let (q, q_scale, bias) = match dequantized(g, x, &[DType::I8]) {
-        Some((q, q_scale, 0)) => (q, q_scale, bias),
+    let Moved { q, q_scale, bias, added } = match dequantized(g, x, &[DType::I8]) {
+        Some((q, q_scale, 0)) => Moved { q, q_scale, bias, added: None },
         _ => moved(g, &mut op, x, (t, scale, group), bias)?,
     };
     let (op, scale) = match (op, group) {
@@ -64,27 +65,42 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         (Op::BitLinear(op), group) => (BitLinear { group, ..op }.into(), scale),
         _ => return Err(Miss::blocked("the weights of a convolution have scales for groups of inputs")),
     };
-    let new = g.add(op, &[Some(q), Some(q_scale), Some(t), Some(scale), bias]);
-    Ok(new?.into())
+    let sums = g.add(op, &[Some(q), Some(q_scale), Some(t), Some(scale), bias])?;
+    let Some(added) = added else { return Ok(sums.into()) };
+    let by_row = g.add(Binary(BinaryKind::Mul), &[Some(q_scale), Some(added)])?;
+    Ok(g.add(Binary(BinaryKind::Add), &[Some(sums), Some(by_row)])?.into())
 }
 
-/// Whole numbers of 8 bits without a sign, moved to those with one: integers, their scale, and the bias that makes up for it.
+/// Integers in front of a layer, and what makes up for moving them.
+struct Moved {
+    q: ValueId,
+    q_scale: ValueId,
+    bias: Option<ValueId>,
+    /// What is added to each output, times the scale of the row, where that is not known.
+    added: Option<ValueId>,
+}
+
+/// Whole numbers of 8 bits without a sign, moved to those with one.
 fn moved(
     g: &mut Editor<'_>,
     op: &mut Op,
     x: ValueId,
     (t, scale, group): (ValueId, ValueId, usize),
     bias: Option<ValueId>,
-) -> Result<(ValueId, ValueId, Option<ValueId>), Miss> {
+) -> Result<Moved, Miss> {
     let of = |g: &mut Editor<'_>, x| {
         integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
             Miss::NoMatch => Miss::blocked("its activations are not quantised"),
             other => other,
         })
     };
-    let Integers { mut q, scale: mut q_scale, zero, step } = of(g, x)?;
+    let Integers { mut q, scale: q_scale, zero, step } = of(g, x)?;
     if zero == 0 {
-        return Ok((q, q_scale, bias));
+        return Ok(Moved { q, q_scale, bias, added: None });
+    }
+    let has_act = !matches!(op, Op::BitLinear(BitLinear { act: Activation::None, .. }));
+    if step.is_none() && has_act {
+        return Err(Miss::blocked("the scale of its integers without a sign is measured while running"));
     }
     // A border is zero before the integers are moved.
     if let Op::BitConv2d(conv) = op
@@ -99,15 +115,14 @@ fn moved(
             return Err(Miss::blocked("zero is none of the integers that its activations can be"));
         }
         q = integers.q;
-        if g.constant(q_scale).is_none() {
-            q_scale = integers.scale;
-        }
     }
     let (weights, scales) = (g.constant(t), g.constant(scale));
     let (Some(weights), Some(scales)) = (weights, scales) else {
         return Err(Miss::blocked("its activations are 8-bit integers without a sign and its weights not constant"));
     };
-    let old = bias.map(|b| g.constant(b).map(Tensor::to_f64).ok_or_else(|| Miss::blocked("its bias is not constant")));
+    let folded_into = bias.filter(|_| step.is_some());
+    let old =
+        folded_into.map(|b| g.constant(b).map(Tensor::to_f64).ok_or_else(|| Miss::blocked("its bias is not constant")));
     let (outputs, old) = (weights.dims()[0], old.transpose()?);
     let (values, scales) = (weights.to_f64(), scales.to_f64());
     let row = values.len().checked_div(outputs).unwrap_or(0).max(1);
@@ -117,7 +132,7 @@ fn moved(
         let parts = row.chunks(group).map(|part| part.iter().sum::<f64>()).enumerate();
         let scale = |i: usize| if scales.len() == 1 { scales[0] } else { scales[o * per_row + i] };
         let sum: f64 = parts.map(|(i, sum)| sum * scale(i)).sum();
-        (old.as_ref().map_or(0.0, |b| b[o]) + f64::from(zero) * f64::from(step) * sum) as f32
+        (old.as_ref().map_or(0.0, |b| b[o]) + f64::from(zero) * step.map_or(1.0, f64::from) * sum) as f32
     };
     if ![1, outputs, outputs * per_row].contains(&scales.len()) || (per_row > 1 && scales.len() == outputs) {
         return Err(Miss::blocked("the scale of its weights is neither one in all nor one per output"));
@@ -127,8 +142,11 @@ fn moved(
         return Err(Miss::blocked("the folded numbers would not be finite"));
     }
     let name = bias.map_or_else(|| format!("{}.bias", g.value(t).name), |b| g.value(b).name.clone());
-    let bias = g.add_const(&name, Tensor::new(&[outputs], &folded));
-    Ok((q, q_scale, Some(bias)))
+    let folded = Some(g.add_const(&name, Tensor::new(&[outputs], &folded)));
+    Ok(match step {
+        Some(_) => Moved { q, q_scale, bias: folded, added: None },
+        None => Moved { q, q_scale, bias, added: folded },
+    })
 }
 
 /// The integers, the scale and the size of the groups that share one, of a dequantised value.

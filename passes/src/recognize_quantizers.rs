@@ -56,6 +56,7 @@ impl Pass for RecognizeQuantizers {
             Rule { name: "constant-scale", apply: &integral::constant_scale },
             Rule { name: "integer-product", apply: &after_product::integer_product },
             Rule { name: "reshaped", apply: &shaped::reshaped },
+            Rule { name: "transposed", apply: &shaped::transposed },
             Rule { name: "integers-into-product", apply: &integral::into_product },
         ];
         rewrite(graph, &rules, Self::NAME, cx)

@@ -7,10 +7,15 @@ use super::{integers_in, inverse_of};
 use crate::integers::binary;
 use crate::rewrite::{Editor, Miss, Replacement};
 
-/// `y / (c * (1 / s)) == (y / c) * s`, either order of the product, for a constant c; and `y / (1 / s) == y * s`.
+/// `y / (c * (1 / s)) == (y / c) * s`, either order of the product, for a constant c; and `y / (1 / s) == y * s`. y is a
+/// product, or integers.
 pub(super) fn divide_by_inverse(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let result = g.node(node).outputs[0];
     let Some((BinaryKind::Div, y, d)) = binary(g, result) else { return Err(Miss::NoMatch) };
+    let layer = |n: NodeId| matches!(g.node(n).op, Op::Linear(_) | Op::Conv2d(_));
+    if !g.producer_id(y).is_some_and(layer) && integers_in(g, y).is_none() {
+        return Err(Miss::NoMatch);
+    }
     if let Some(s) = inverse_of(g, d) {
         return Ok(g.add(Binary(BinaryKind::Mul), &[Some(y), Some(s)])?.into());
     }
