@@ -77,7 +77,7 @@ impl BitProduct<'_> {
 }
 
 /// The most tokens of a tile, on any instruction set.
-const TOKENS: usize = 12;
+const TOKENS: usize = 13;
 /// Columns of which the activations of a tile of tokens are laid together at a time.
 const COLUMNS: usize = 1024;
 /// Panels that such columns meet before the next ones come, and whose sums are stored together.
