@@ -136,7 +136,7 @@ fn separate<const P: usize, const T: usize, const R: usize>(
     let mut acc = [[[_mm512_setzero_si512(); P]; R]; T];
     for (w, q) in steps::<P, T, R>(tile, first) {
         if T == 1 {
-            w.iter().for_each(|w| prefetch(w));
+            w.iter().for_each(|w| prefetch::<2048>(w));
         }
         let w: [__m512i; R] = array::from_fn(|r| load(&w[r]));
         for p in 0..P {
@@ -226,11 +226,10 @@ fn load(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
-/// Asks for the weights that come after those at `bytes`.
+/// Asks for the weights that lie `AHEAD` bytes after those at `bytes`.
 #[inline]
 #[target_feature(enable = "sse")]
-fn prefetch(bytes: &[u8; 64]) {
-    const AHEAD: usize = 2048;
+fn prefetch<const AHEAD: usize>(bytes: &[u8; 64]) {
     _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(AHEAD).cast());
 }
 

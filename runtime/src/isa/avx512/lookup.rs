@@ -74,7 +74,8 @@ fn rows<const R: usize>(tile: LookupTile<'_>, sums: &mut [i32]) {
         let [low0, low1, high0, high1] = quarters else { continue };
         let [low0, low1, high0, high1] = [load(low0), load(low1), load(high0), load(high1)];
         for r in 0..R {
-            prefetch(&w[r]);
+            // Far enough for weights that come from memory, which these are for.
+            prefetch::<8192>(&w[r]);
             let w = load(&w[r]);
             let inverted = _mm512_gf2p8affine_epi64_epi8::<0>(w, sign);
             let low = _mm512_xor_si512(_mm512_permutex2var_epi8(low0, w, low1), inverted);
