@@ -78,6 +78,7 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::Pad(inst) => moves::pad(frame, inst),
         #[cfg(not(feature = "minimal"))]
         Inst::Expand(inst) => moves::expand(frame, inst),
+        #[cfg(not(feature = "minimal"))]
         Inst::BitCast(inst) => moves::bit_cast(frame, inst),
         #[cfg(not(feature = "minimal"))]
         Inst::Reduce(inst) => norm::reduce(frame, inst),
