@@ -1,6 +1,7 @@
 //! Resizing: every axis by itself, each new position a weighted sum of old ones.
 
 use bitc_ir::ops::Gather;
+use bitc_ir::shape_value::number_of;
 use bitc_ir::{DType, Dim, Tensor, ValueId};
 
 use super::Rule::With;
@@ -101,12 +102,19 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Outputs {
     };
     let wrong = |what: &str, n: usize| Cause::Type(format!("{} {what} expected, found {n}", chosen.len()));
     if let Some(sizes) = sizes {
-        let sizes = cx.build.known_ints(sizes, "sizes")?;
+        let sizes = cx.build.known_dims(sizes, "sizes")?;
         if sizes.len() != chosen.len() {
             return Err(wrong("sizes", sizes.len()));
         }
-        let ratio = |(&axis, &to): (&usize, &i64)| Ok(to as f64 / size_of(axis)? as f64);
-        let ratios = || chosen.iter().zip(&sizes).map(ratio).collect::<Result<Vec<f64>, Cause>>();
+        // An axis that keeps its size, as that of a batch does, needs no number.
+        let changing = chosen.iter().zip(&sizes).filter(|&(&axis, to)| policy != "stretch" || *to != from[axis]);
+        let number = |(&axis, to): (&usize, &Dim)| match number_of(to) {
+            Some(to) => Ok((axis, to)),
+            None => Err(unsupported(format!("resizing axis {axis} to the symbolic size {to}"))),
+        };
+        let targets: Vec<(usize, i64)> = changing.map(number).collect::<Result<_, _>>()?;
+        let ratio = |&(axis, to): &(usize, i64)| Ok(to as f64 / size_of(axis)? as f64);
+        let ratios = || targets.iter().map(ratio).collect::<Result<Vec<f64>, Cause>>();
         let common = match policy {
             "stretch" => None,
             "not_larger" => Some(ratios()?.into_iter().fold(f64::INFINITY, f64::min)),
@@ -115,7 +123,7 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Outputs {
                 return Err(invalid("keep_aspect_ratio_policy", "`stretch`, `not_larger` or `not_smaller`", other));
             }
         };
-        for (&axis, &to) in chosen.iter().zip(&sizes) {
+        for &(axis, to) in &targets {
             let to = usize::try_from(to).map_err(|_| invalid("sizes", "sizes", to))?;
             if from[axis].as_const() == Some(to) || from[axis] == Dim::from(to) {
                 continue;

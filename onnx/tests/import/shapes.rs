@@ -56,6 +56,24 @@ fn expand_with_a_guarded_shape_is_followed() {
 }
 
 #[test]
+fn a_resize_needs_numbers_for_axes_that_change() {
+    let nodes = |sizes: &str| {
+        vec![
+            node("n = Shape(x)", vec![attr_i("start", 0), attr_i("end", 1)]),
+            node("t = Shape(x)", vec![attr_i("start", 1), attr_i("end", 2)]),
+            node(&format!("d = Concat({sizes}, half)"), vec![attr_i("axis", 0)]),
+            node("y = Resize(x, , , d)", vec![]),
+        ]
+    };
+    let out = printed(nodes("n, t"), &[("half", &[32])], "y: f32[1]");
+    assert!(out.contains("f32[N, T, 32]"), "{out}");
+    let swapped =
+        with_constants(graph(&["x: f32[N, T, 64]"], nodes("t, n"), &["y: f32[1]"]), vec![ints("half", &[32])]);
+    let fault = refusal(&model(swapped)).to_string();
+    assert!(fault.contains("resizing axis 0 to the symbolic size T"), "{fault}");
+}
+
+#[test]
 fn ranges_and_slices_may_be_symbolic() {
     let nodes = vec![
         node("s = Shape(x)", vec![]),
