@@ -152,6 +152,7 @@ pub(crate) mod element {
     pub(crate) const ANY: c_int = 0;
     pub(crate) const F32: c_int = 1;
     pub(crate) const U8: c_int = 2;
+    pub(crate) const I8: c_int = 3;
     pub(crate) const I32: c_int = 6;
     pub(crate) const BOOL: c_int = 9;
 }

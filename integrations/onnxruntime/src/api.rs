@@ -25,6 +25,7 @@ pub(crate) fn dtype_of(element: c_int) -> Option<DType> {
     match element {
         abi::element::F32 => Some(DType::F32),
         abi::element::U8 => Some(DType::U8),
+        abi::element::I8 => Some(DType::I8),
         abi::element::I32 => Some(DType::I32),
         abi::element::BOOL => Some(DType::Bool),
         _ => None,

@@ -96,8 +96,11 @@ fn whole(cx: &mut NodeCx<'_, '_>, name: &'static str, default: f32, low: f32, hi
     if fits { Ok(found) } else { Err(invalid(name, &format!("a whole number from {low} to {high}"), found)) }
 }
 
-/// Activations that are carried as bytes, as integers.
+/// Activations that are carried as bytes, as integers; those that have their sign are so already.
 fn integers(cx: &mut NodeCx<'_, '_>, bytes: ValueId) -> Result<ValueId, Cause> {
+    if cx.ty(bytes).dtype == DType::I8 {
+        return Ok(bytes);
+    }
     if let Some(&q) = cx.build.carriers.get(&bytes) {
         return Ok(q);
     }

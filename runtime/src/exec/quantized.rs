@@ -9,7 +9,7 @@ use bitc_format::{Layout, Operand};
 use crate::RunError;
 use crate::arena::{self, AlignedBytes};
 use crate::bind::Binding;
-use crate::frame::{Array, Frame, Taken};
+use crate::frame::{Frame, Taken};
 use crate::kernels::{BitProduct, QuantizeRule, Quantized, Sharing, post};
 use crate::program::Program;
 
@@ -113,11 +113,15 @@ impl Geometry {
         Some(Self { groups, n, channels: k.checked_div(taps)?, k, pitch, input: [h, w], output: [oh, ow] })
     }
 
-    /// Bytes of the gathered rows, their sums, their products, and products times scales.
-    fn parts(&self) -> [usize; 4] {
-        let row = |bytes: usize| PIXELS.saturating_mul(bytes).checked_next_multiple_of(64).unwrap_or(usize::MAX);
+    /// Bytes of the gathered rows, their sums, their products, and products times scales; and of an image with its
+    /// channels together, and the sum of each of its pixels.
+    fn parts(&self) -> [usize; 6] {
+        let whole = |bytes: usize| bytes.checked_next_multiple_of(64).unwrap_or(usize::MAX);
+        let row = |bytes: usize| whole(PIXELS.saturating_mul(bytes));
         let products = row(self.n.saturating_mul(4));
-        [row(self.pitch), row(4), products, products]
+        let pixels = self.input[0].saturating_mul(self.input[1]);
+        let image = whole(pixels.saturating_mul(self.channels));
+        [row(self.pitch), row(4), products, products, image, whole(pixels.saturating_mul(4))]
     }
 }
 
@@ -144,22 +148,23 @@ pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<
                 Products::Exact(acc) => acc.len() / at.rows,
                 Products::Scaled(sums) => sums.len() / at.rows,
             };
+            let q_scale = if q_scale.len() == 1 { q_scale[0] } else { q_scale[at.image] };
             for channel in 0..n {
                 let o = at.group * n + channel;
                 let scale = if scale.len() == 1 { scale[0] } else { scale[o] };
                 let y = &mut y[(at.image * out_channels + o) * pixels + at.pixel..][..at.rows];
-                for (row, y) in y.iter_mut().enumerate() {
-                    let sum = match products {
-                        Products::Exact(acc) => {
-                            let q_scale = if q_scale.len() == 1 { q_scale[0] } else { q_scale[at.image] };
-                            acc[row * n + channel] as f32 * q_scale
-                        }
-                        Products::Scaled(sums) => sums[row * n + channel],
-                    };
-                    *y = sum * scale;
-                    if let Some(bias) = bias {
-                        *y += bias[o];
+                match products {
+                    Products::Exact(acc) => {
+                        let sums = acc[channel..].iter().step_by(n);
+                        y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = (sum as f32 * q_scale) * scale);
                     }
+                    Products::Scaled(sums) => {
+                        let sums = sums[channel..].iter().step_by(n);
+                        y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = sum * scale);
+                    }
+                }
+                if let Some(bias) = bias {
+                    y.iter_mut().for_each(|y| *y += bias[o]);
                 }
                 post::activate(inst.activation, y);
             }
@@ -217,19 +222,28 @@ fn windows(
     let g = geometry.ok_or(RunError::ProgramChanged)?;
     let (layout, w) = weights(frame, inst.w)?;
     let group_len = w.len() / g.groups.max(1);
-    let [rows_len, sums_len, acc_len, scaled_len] = g.parts();
+    let [rows_len, sums_len, acc_len, scaled_len, image_len, totals_len] = g.parts();
     let (rows_bytes, rest) = scratch.bytes_mut().split_at_mut(rows_len);
     let (sums_bytes, rest) = rest.split_at_mut(sums_len);
     let (acc_bytes, rest) = rest.split_at_mut(acc_len);
-    let scaled = arena::elements_mut::<f32>(&mut rest[..scaled_len]).ok_or(RunError::ProgramChanged)?;
+    let (scaled_bytes, rest) = rest.split_at_mut(scaled_len);
+    let (image_bytes, rest) = rest.split_at_mut(image_len);
+    let scaled = arena::elements_mut::<f32>(scaled_bytes).ok_or(RunError::ProgramChanged)?;
+    let image_values = arena::elements_mut::<i8>(image_bytes).ok_or(RunError::ProgramChanged)?;
+    let totals = arena::elements_mut::<i32>(&mut rest[..totals_len]).ok_or(RunError::ProgramChanged)?;
     let rows = arena::elements_mut::<i8>(rows_bytes).ok_or(RunError::ProgramChanged)?;
     let sums = arena::elements_mut::<i32>(sums_bytes).ok_or(RunError::ProgramChanged)?;
     let acc = arena::elements_mut::<i32>(acc_bytes).ok_or(RunError::ProgramChanged)?;
     let pixels = g.output[0] * g.output[1];
     let taps = inst.kernel[0] as usize * inst.kernel[1] as usize;
+    let plane = g.input[0] * g.input[1];
+    let image_values = &mut image_values[..plane * g.channels];
+    let totals = &mut totals[..plane];
     for image in 0..q.shape[0] {
         for group in 0..g.groups {
             let w = &w[group * group_len..][..group_len];
+            let first = (image * q.shape[1] + group * g.channels) * plane;
+            channels_together(&q.data[first..][..plane * g.channels], image_values, totals);
             for pixel in (0..pixels).step_by(PIXELS) {
                 let block = Block { group, image, pixel, rows: PIXELS.min(pixels - pixel) };
                 let rows = &mut rows[..block.rows * g.pitch];
@@ -242,10 +256,10 @@ fn windows(
                 };
                 let Some(pixel_scales) = pixel_scales else {
                     rows.fill(0);
+                    sums.fill(0);
                     for tap in 0..taps {
-                        gather_tap(inst, &g, q, &block, tap, rows, |_, _| {});
+                        gather_tap(inst, &g, image_values, &block, tap, rows, |row, at| sums[row] += totals[at]);
                     }
-                    sum_rows(rows, g.pitch, sums);
                     multiply(rows, sums, acc);
                     show(block, Products::Exact(acc));
                     continue;
@@ -254,10 +268,13 @@ fn windows(
                 let image_scales = &pixel_scales[image * g.input[0] * g.input[1]..];
                 for tap in 0..taps {
                     rows.fill(0);
+                    sums.fill(0);
                     // Windows that lie outside at this tap add nothing, whatever their scale.
                     let mut tap_scales = [0.0; PIXELS];
-                    gather_tap(inst, &g, q, &block, tap, rows, |row, at| tap_scales[row] = image_scales[at]);
-                    sum_rows(rows, g.pitch, sums);
+                    gather_tap(inst, &g, image_values, &block, tap, rows, |row, at| {
+                        tap_scales[row] = image_scales[at];
+                        sums[row] = totals[at];
+                    });
                     multiply(rows, sums, acc);
                     let lines = scaled.chunks_exact_mut(g.n).zip(acc.chunks_exact(g.n)).zip(tap_scales);
                     for ((scaled, acc), scale) in lines {
@@ -277,12 +294,30 @@ pub(super) fn sum_rows(rows: &[i8], pitch: usize, sums: &mut [i32]) {
     }
 }
 
+/// Puts the channels of every pixel side by side, where an image has them plane by plane, and sums them.
+fn channels_together(planes: &[i8], image: &mut [i8], totals: &mut [i32]) {
+    /// Pixels at a time, so that what is written stays near.
+    const TILE: usize = 64;
+    let channels = planes.len().checked_div(totals.len()).unwrap_or(0);
+    if channels == 0 {
+        return totals.fill(0);
+    }
+    for (i, tile) in image.chunks_mut(TILE * channels).enumerate() {
+        let pixels = tile.len() / channels;
+        for (channel, plane) in planes.chunks_exact(totals.len()).enumerate() {
+            let values = &plane[i * TILE..][..pixels];
+            tile[channel..].iter_mut().step_by(channels).zip(values).for_each(|(to, &from)| *to = from);
+        }
+    }
+    sum_rows(image, channels, totals);
+}
+
 /// Copies the channels under one tap of every window of the block; says for each window inside the image which pixel
 /// that was.
 fn gather_tap(
     inst: &BitConv2d,
     g: &Geometry,
-    q: Array<'_, i8>,
+    image: &[i8],
     block: &Block,
     tap: usize,
     rows: &mut [i8],
@@ -290,17 +325,20 @@ fn gather_tap(
 ) {
     let [height, width] = g.input;
     let (ky, kx) = (tap / inst.kernel[1] as usize, tap % inst.kernel[1] as usize);
-    let plane = height * width;
-    let first_channel = (block.image * q.shape[1] + block.group * g.channels) * plane;
+    let (mut oy, mut ox) = (block.pixel / g.output[1], block.pixel % g.output[1]);
     for (row, values) in rows.chunks_exact_mut(g.pitch).enumerate() {
-        let (oy, ox) = ((block.pixel + row) / g.output[1], (block.pixel + row) % g.output[1]);
         let y = (oy * inst.strides[0] as usize + ky * inst.dilations[0] as usize).checked_sub(inst.pads[0] as usize);
         let x = (ox * inst.strides[1] as usize + kx * inst.dilations[1] as usize).checked_sub(inst.pads[1] as usize);
+        ox += 1;
+        if ox == g.output[1] {
+            (oy, ox) = (oy + 1, 0);
+        }
         let (Some(y), Some(x)) = (y.filter(|&y| y < height), x.filter(|&x| x < width)) else { continue };
         let at = y * width + x;
         inside(row, at);
-        for (channel, value) in values[tap * g.channels..][..g.channels].iter_mut().enumerate() {
-            *value = q.data[first_channel + channel * plane + at];
+        match &mut values[tap * g.channels..][..g.channels] {
+            [one] => *one = image[at],
+            several => several.copy_from_slice(&image[at * g.channels..][..g.channels]),
         }
     }
 }

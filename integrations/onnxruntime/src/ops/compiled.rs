@@ -16,10 +16,12 @@ use bitc_onnx::proto::{
 };
 use bitc_runtime::{DType, Limits, Program, View};
 
-use crate::abi::element::{ANY, BOOL, F32, I32, U8};
+use super::ZERO_POINT;
+use crate::abi::element::{ANY, BOOL, F32, I8, I32, U8};
 use crate::api::{Call, Info, Tensor, dtype_of};
 use crate::operator::Operator;
 use crate::program::Shared;
+use crate::scratch::with_rows;
 
 /// An attribute of an operator.
 enum Attribute {
@@ -61,6 +63,8 @@ struct Node {
     constants: Vec<TensorProto>,
     /// The places of the inputs that are no constants.
     variable: Vec<usize>,
+    /// Whether the first input is quantised activations, which the program takes as signed integers.
+    is_quantised: bool,
     outputs: Vec<DType>,
     /// The newest last.
     programs: Mutex<Vec<(Sizes, Arc<Shared>)>>,
@@ -93,15 +97,24 @@ impl Node {
             ..NodeProto::default()
         };
         let outputs = outputs.ok_or("an output of a type without arrays")?;
-        Ok(Self { node, constants, variable, outputs, programs: Mutex::default() })
+        let is_quantised = O::INPUTS.first() == Some(&U8) && variable.first() == Some(&0);
+        Ok(Self { node, constants, variable, is_quantised, outputs, programs: Mutex::default() })
     }
 
     fn compute(&self, call: &mut Call<'_>) -> Result<(), String> {
         let tensors = self.variable.iter().map(|&i| call.input(i)).collect::<Result<Vec<_>, _>>()?;
         let views = tensors.iter().map(|t| Ok(View::new(t.dtype()?, t.dims(), t.bytes()?)));
         let views = views.collect::<Result<Vec<_>, String>>()?;
-        let program = self.program(&views)?;
-        program.run(&views, &self.outputs, |i, dtype, dims| call.output_bytes(i, dtype, dims))
+        let mut run = |views: &[View<'_>]| {
+            let program = self.program(views)?;
+            program.run(views, &self.outputs, |i, dtype, dims| call.output_bytes(i, dtype, dims))
+        };
+        let Some(first) = views.first().copied().filter(|_| self.is_quantised) else { return run(&views) };
+        with_rows(first.bytes.len(), 0, |signed, _| {
+            signed.iter_mut().zip(first.bytes).for_each(|(q, byte)| *q = (byte ^ ZERO_POINT).cast_signed());
+            let others = views[1..].iter().copied();
+            run(&[View::of(first.shape, signed)].into_iter().chain(others).collect::<Vec<_>>())
+        })
     }
 
     /// The program for inputs of these sizes, compiled now if it is new.
@@ -163,7 +176,7 @@ fn constant(i: usize, tensor: &Tensor<'_>) -> Result<TensorProto, String> {
 
 /// The number of an element type; it is the same in models and in the interface of onnxruntime.
 fn element_of(dtype: DType) -> c_int {
-    let all = [F32, U8, I32, BOOL];
+    let all = [F32, U8, I8, I32, BOOL];
     all.into_iter().find(|&e| dtype_of(e) == Some(dtype)).unwrap_or(ANY)
 }
 
