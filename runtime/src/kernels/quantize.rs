@@ -132,11 +132,15 @@ pub(super) fn quantize(x: &[f32], columns: usize, rule: &QuantizeRule, sharing: 
 /// The largest magnitude that is a number, 0 without one.
 #[inline(always)]
 fn absmax(x: &[f32]) -> f32 {
-    // The bits of magnitudes are ordered as they are, and a maximum of integers may be taken in any order.
-    let max = x.iter().fold(0i32, |max, x| {
-        let bits = x.abs().to_bits() as i32;
-        max.max(if bits > f32::INFINITY.to_bits() as i32 { 0 } else { bits })
-    });
+    // The bits of magnitudes are ordered as they are, and a maximum of integers may be taken in any order. What is no
+    // number is larger than any.
+    const INFINITY: i32 = f32::INFINITY.to_bits() as i32;
+    let max = x.iter().fold(0i32, |max, x| max.max(x.abs().to_bits() as i32));
+    let max = if max <= INFINITY {
+        max
+    } else {
+        x.iter().map(|x| x.abs().to_bits() as i32).fold(0, |max, bits| max.max(if bits > INFINITY { 0 } else { bits }))
+    };
     f32::from_bits(max as u32)
 }
 
