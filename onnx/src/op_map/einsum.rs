@@ -2,7 +2,7 @@
 
 use bitc_ir::ops::einsum::{Label, Plan};
 use bitc_ir::ops::reduce::ReduceKind;
-use bitc_ir::ops::{MatMul, Reduce, Slice};
+use bitc_ir::ops::{Binary, BinaryKind, MatMul, Reduce, Slice};
 use bitc_ir::{Attrs, Dim, Op, Shape, ValueId};
 
 use crate::error::Cause;
@@ -48,7 +48,7 @@ fn chain(cx: &mut NodeCx<'_, '_>, plan: Plan, inputs: &[ValueId]) -> Result<Opti
     let rest: Vec<Term> = terms.collect();
     for (i, term) in rest.iter().enumerate() {
         let needed = |l: &Label| output.contains(l) || rest[i + 1..].iter().any(|t| t.labels.contains(l));
-        let Some(product) = product(cx, &result, term, needed)? else { return Ok(None) };
+        let Some(product) = product(cx, &result, term, needed, &output)? else { return Ok(None) };
         result = product;
     }
     let result = summed(cx, &result, |l| output.contains(l))?;
@@ -100,12 +100,14 @@ fn summed(cx: &mut NodeCx<'_, '_>, term: &Term, needed: impl Fn(&Label) -> bool)
     Ok(Term { value, labels })
 }
 
-/// The sum of products over the axes that both have and nobody needs afterwards. `None` where such an axis broadcasts.
+/// The sum of products over the axes that both have and nobody needs afterwards; elements are multiplied where there are
+/// no such axes. `None` where such an axis broadcasts.
 fn product(
     cx: &mut NodeCx<'_, '_>,
     a: &Term,
     b: &Term,
     needed: impl Fn(&Label) -> bool,
+    output: &[Label],
 ) -> Result<Option<Term>, Cause> {
     let a = summed(cx, a, |l| needed(l) || b.labels.contains(l))?;
     let b = summed(cx, b, |l| needed(l) || a.labels.contains(l))?;
@@ -117,6 +119,13 @@ fn product(
     let (left, right) = (pick(&a, &|l| !b.labels.contains(l)), pick(&b, &|l| !a.labels.contains(l)));
     if sizes(cx, &a, &inner) != sizes(cx, &b, &inner) {
         return Ok(None);
+    }
+    if inner.is_empty() {
+        let mut labels = [shared, left, right].concat();
+        labels.sort_by_key(|l| output.iter().position(|m| m == l).unwrap_or(usize::MAX));
+        let (Some(x), Some(y)) = (spread(cx, &a, &labels)?, spread(cx, &b, &labels)?) else { return Ok(None) };
+        let value = cx.add(Binary(BinaryKind::Mul), &[x, y])?;
+        return Ok(Some(Term { value, labels }));
     }
     let (Some(x), Some(y)) =
         (matrices(cx, &a, [&shared, &left, &inner])?, matrices(cx, &b, [&shared, &inner, &right])?)
@@ -135,6 +144,18 @@ fn product(
 fn sizes(cx: &NodeCx<'_, '_>, term: &Term, labels: &[Label]) -> Vec<Dim> {
     let dims = cx.dims(term.value);
     labels.iter().filter_map(|l| term.labels.iter().position(|m| m == l).map(|i| dims[i].clone())).collect()
+}
+
+/// A term with its axes in the order of some labels, and axes of length 1 for those that it does not have.
+fn spread(cx: &mut NodeCx<'_, '_>, term: &Term, labels: &[Label]) -> Result<Option<ValueId>, Cause> {
+    let own: Vec<Label> = labels.iter().copied().filter(|l| term.labels.contains(l)).collect();
+    let perm: Option<Vec<usize>> = own.iter().map(|l| term.labels.iter().position(|m| m == l)).collect();
+    let Some(perm) = perm.filter(|perm| perm.len() == term.labels.len()) else { return Ok(None) };
+    let mut dims = sizes(cx, term, &own).into_iter();
+    let dims = labels.iter().map(|l| if own.contains(l) { dims.next() } else { Some(Dim::from(1)) });
+    let Some(dims) = dims.collect::<Option<Vec<Dim>>>() else { return Ok(None) };
+    let moved = cx.transpose(term.value, perm)?;
+    Ok(Some(cx.reshape(moved, dims)?))
 }
 
 /// A term as matrices: its axes in this order, the last two groups as one axis each.

@@ -131,3 +131,17 @@ fn einsum_becomes_products() {
     let c = floats("c", &[3], &[1.0, 2.0, 3.0]);
     assert_eq!(equation("ij,jk,k->i", "x0, b, c", vec![b, c])[0].to_f64(), [17.0, 41.0]);
 }
+
+#[test]
+fn einsum_without_sums_multiplies_elements() {
+    let x = Tensor::new(&[2, 2], &[1.0f32, 2.0, 3.0, 4.0]);
+    let c = floats("c", &[2], &[10.0, 100.0]);
+    let equation = |text: &str, terms: &str| {
+        let node = node(&format!("y = Einsum({terms})"), vec![attr_s("equation", text)]);
+        run_node(12, node, vec![c.clone()], std::slice::from_ref(&x))[0].to_f64()
+    };
+    assert_eq!(equation("n,bn->bn", "c, x0"), [10.0, 200.0, 30.0, 400.0]);
+    assert_eq!(equation("bn,n->nb", "x0, c"), [10.0, 30.0, 200.0, 400.0]);
+    assert_eq!(equation("b,n->nb", "c, c"), [100.0, 1000.0, 1000.0, 10000.0]);
+    assert_eq!(equation("ab,c->bca", "x0, c"), [10.0, 30.0, 100.0, 300.0, 20.0, 40.0, 200.0, 400.0]);
+}
