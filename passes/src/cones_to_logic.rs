@@ -10,6 +10,9 @@
 //! Only graphs are looked at in which bits are gathered by constant indices, and only what is the same for every sample.
 //! Two samples are traced (all, where the batch size is fixed), and elements of one must not depend on another.
 //!
+//! Parameter: `binary_inputs`, that all inputs hold only 0 and 1 whatever their type, as networks of gates are exported
+//! that take bits as floats. A network then compares them with one half; other values give other results.
+//!
 //! Afterwards `reduce_sum` of groups of bits becomes `group_sum`, a division of it its `tau`, and comparisons of each
 //! feature with its thresholds a `thermometer`.
 
@@ -24,7 +27,7 @@ use bitc_ir::ops::EvalCx;
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueDef, ValueId};
 
 use self::cone::{Bits, Cone, Traced};
-use self::trace::Input;
+use self::trace::{Input, number};
 use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 use crate::rewrite::{Rule, rewrite};
 
@@ -37,14 +40,16 @@ const MAX_SAMPLES: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub struct ConesToLogic;
+pub struct ConesToLogic {
+    binary_inputs: bool,
+}
 
 impl ConesToLogic {
     pub(crate) const NAME: &'static str = "cones-to-logic";
     pub(crate) const DOC: &'static str = "Finds logic networks by what they compute and makes them netlists.";
 
-    pub(crate) fn from_params(_: &mut AttrReader) -> Result<Self, AttrError> {
-        Ok(Self)
+    pub(crate) fn from_params(params: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Self { binary_inputs: params.bool("binary_inputs")?.unwrap_or(false) })
     }
 }
 
@@ -54,11 +59,11 @@ impl Pass for ConesToLogic {
     }
 
     fn values(&self) -> Values {
-        Values::Rounding
+        if self.binary_inputs { Values::Free } else { Values::Rounding }
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let Some(found) = Found::in_graph(graph) else { return Ok(Changed::No) };
+        let Some(found) = Found::in_graph(graph, self.binary_inputs) else { return Ok(Changed::No) };
         let mut changed = Changed::No;
         for (value, stop) in &found.ends {
             if !cx.may_rewrite() {
@@ -93,8 +98,9 @@ impl Pass for ConesToLogic {
 }
 
 /// Whether something is gathered that depends on bits: without that a graph is not worth a trace.
-fn gathers_bits(graph: &Graph) -> Option<bool> {
+fn gathers_bits(graph: &Graph, is_root: &dyn Fn(ValueId) -> bool) -> Option<bool> {
     let mut depends: Vec<bool> = graph.values().map(|(_, v)| v.ty.dtype == DType::Bool).collect();
+    graph.inputs().iter().filter(|&&v| is_root(v)).for_each(|v| depends[v.index()] = true);
     for id in graph.live_order()? {
         let node = graph.node(id);
         let reads = |v: &Option<ValueId>| v.is_some_and(|v| depends[v.index()]);
@@ -125,8 +131,9 @@ struct Found {
 
 impl Found {
     /// Traces a graph; `None` where no network is in it.
-    fn in_graph(graph: &Graph) -> Option<Self> {
-        if !gathers_bits(graph)? {
+    fn in_graph(graph: &Graph, binary_inputs: bool) -> Option<Self> {
+        let is_root = |v: ValueId| binary_inputs || graph.ty(v).dtype == DType::Bool;
+        if !gathers_bits(graph, &is_root)? {
             return None;
         }
         let batch = graph.ty(*graph.inputs().first()?).shape.0.first()?.clone();
@@ -151,9 +158,9 @@ impl Found {
             (dims.first() == Some(&samples) && graph.ty(v).shape.0.first() == Some(&batch) && n <= MAX_ELEMENTS)
                 .then_some(dims)
         };
-        for &input in graph.inputs().iter().filter(|&&v| graph.ty(v).dtype == DType::Bool) {
+        for &input in graph.inputs().iter().filter(|&&v| is_root(v)) {
             if let Some(dims) = dims_of(input) {
-                found.start(input, dims);
+                found.start(input, graph.ty(input).dtype, dims);
             }
         }
         let mut gathered = false;
@@ -167,16 +174,18 @@ impl Found {
     }
 
     /// Makes the elements of a value bits.
-    fn start(&mut self, value: ValueId, dims: Vec<usize>) {
+    fn start(&mut self, value: ValueId, dtype: DType, dims: Vec<usize>) {
+        let Some(values) = number(dtype, 0).zip(number(dtype, 1)) else { return };
+        let values = [values.0, values.1].concat();
         let per_sample = dims.iter().skip(1).product();
         let first = self.bits.add_roots(per_sample);
         let element = |i: usize| {
             let (row, bit) = ((i / per_sample) as u32, first + (i % per_sample) as u32);
-            Rc::new(Cone { row: Some(row), support: vec![bit], values: vec![0, 1] })
+            Rc::new(Cone { row: Some(row), support: vec![bit], values: values.clone() })
         };
         let elements = (0..self.samples * per_sample).map(element).collect();
         self.roots.push((value, first, per_sample));
-        self.traced[value.index()] = Some(Rc::new(Traced { dtype: DType::Bool, dims, elements }));
+        self.traced[value.index()] = Some(Rc::new(Traced { dtype, dims, elements }));
     }
 
     /// Follows one node; answers whether it gathers bits by constant indices.
@@ -194,7 +203,7 @@ impl Found {
             if let (Op::Compare(_), &[y]) = (&node.op, &node.outputs[..])
                 && let Some(dims) = dims_of(y)
             {
-                self.start(y, dims);
+                self.start(y, DType::Bool, dims);
             }
             return false;
         }
@@ -229,7 +238,7 @@ impl Found {
                 if let (Op::Compare(_), &[y]) = (&node.op, &node.outputs[..])
                     && let Some(dims) = dims_of(y)
                 {
-                    self.start(y, dims);
+                    self.start(y, DType::Bool, dims);
                 }
                 false
             }

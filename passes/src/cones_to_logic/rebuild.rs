@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bitc_ir::ops::{Cast, Concat, LogicNet, Lut, Reshape};
-use bitc_ir::{DType, Dim, Graph, Shape, Tensor, TensorType, TypeError, ValueId};
+use bitc_ir::ops::{Cast, Concat, LogicNet, Lut, Reshape, Thermometer};
+use bitc_ir::{DType, Dim, Graph, Shape, Tensor, TypeError, ValueId};
 
 use super::Found;
 use super::cone::{Cone, Output, Traced};
@@ -178,6 +178,20 @@ impl Nodes {
     }
 }
 
+/// Whether numbers that are 0 or 1 are 1.
+fn as_bits(graph: &mut Graph, x: ValueId, per_sample: usize) -> Result<ValueId, String> {
+    let dtype = graph.ty(x).dtype;
+    if dtype == DType::Bool {
+        return Ok(x);
+    }
+    let x = match dtype {
+        DType::F32 => x,
+        _ => graph.add_node("", Cast { to: DType::F32 }, &[Some(x)]).map_err(text)?,
+    };
+    let half = graph.add_const("", Tensor::new(&[per_sample, 1], &vec![0.5f32; per_sample]));
+    graph.add_node("", Thermometer, &[Some(x), Some(half)]).map_err(text)
+}
+
 /// The values that bits start from, side by side as `[samples, bits]`, and where each root is in them.
 fn root_bits(
     graph: &mut Graph,
@@ -197,10 +211,12 @@ fn root_bits(
         inputs.extend(range.map(|bit| (bit, n + bit - first)));
         n += per_sample as u32;
         let flat = Shape(vec![batch.clone(), Dim::from(per_sample)]);
-        let same = *graph.ty(root) == TensorType::new(DType::Bool, flat.clone());
-        let part =
-            if same { root } else { graph.add_node("", Reshape { shape: flat }, &[Some(root)]).map_err(text)? };
-        parts.push(Some(part));
+        let part = if graph.ty(root).shape == flat {
+            root
+        } else {
+            graph.add_node("", Reshape { shape: flat }, &[Some(root)]).map_err(text)?
+        };
+        parts.push(Some(as_bits(graph, part, per_sample)?));
     }
     match parts[..] {
         [] => Err("it depends on no bits".to_owned()),
