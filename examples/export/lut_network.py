@@ -38,6 +38,13 @@ def export(model, path, *, inputs=None, thresholds=None, groups=None, tau=None, 
 
     tensors, lines = {}, ["model: lut_network"]
     if found.thresholds is not None:
+        if found.thresholds.ndim == 1:
+            # Thresholds that all features share.
+            bits = len(found.thresholds)
+            features = inputs if inputs is not None else (found.inputs or 0) // bits
+            if features == 0:
+                raise ValueError("thresholds of the shape [bits] are shared by all features: say how many with `inputs`")
+            found.thresholds = np.tile(found.thresholds, (features, 1))
         if found.thresholds.ndim != 2:
             raise ValueError("thresholds must have the shape [features, bits]")
         tensors["thresholds"] = found.thresholds
@@ -82,8 +89,18 @@ class Found:
         elif has("k", "tau"):
             self.groups, self.tau = int(module.k), float(module.tau)
             self.beta = float(getattr(module, "beta", 0.0) or 0.0)
+            self.last_order(getattr(module, "randperm", None))
         elif has("thresholds") and module.thresholds is not None:
             self.thresholds = array(module.thresholds, np.float32)
+
+    def last_order(self, order):
+        """Outputs in the order in which a sum groups them, which is drawn once when the sum is made."""
+        if order is None or order is False:
+            return
+        if not hasattr(order, "shape") or not self.layers:
+            raise ValueError("the sum draws another order of its inputs in every call")
+        connections, tables = self.layers[-1]
+        self.layers[-1] = (np.ascontiguousarray(connections[array(order)]), np.ascontiguousarray(tables[array(order)]))
 
     def difflut(self, layer):
         import torch
@@ -115,7 +132,10 @@ class Found:
             connections = array(mapping.weights).argmax(axis=0).reshape(len(luts), -1)
         else:
             connections = array(mapping)
+        if not getattr(layer, "ste", True):
+            raise ValueError("a layer without `ste` answers with real numbers, which are no bits")
         self.layers.append((connections.astype(np.int32), (luts > 0).astype(np.uint8)))
+        self.inputs = self.inputs or getattr(layer, "input_size", None)
 
     def difflogic(self, layer):
         a, b = (array(i).reshape(-1) for i in layer.indices)
@@ -123,7 +143,9 @@ class Found:
         self.inputs = self.inputs or getattr(layer, "in_dim", None)
 
     def torchlogix(self, layer):
-        weight, indices = array(layer.weight), array(layer.connections.indices)
+        weight = array(layer.weight)
+        learned = hasattr(layer.connections, "resolve_connections")
+        indices = array(layer.connections.resolve_connections() if learned else layer.connections.indices)
         # Row r of the indices is input r, the highest address bit first; here the lowest comes first.
         connections = indices[::-1].T.astype(np.int32)
         kind = str(getattr(layer, "parametrization", "raw")).lower()
