@@ -50,7 +50,7 @@ impl Depth {
         let reach = positions.sub(&Dim::from(1)).and_then(|d| d.mul(&Dim::from(self.stride))).ok_or_else(large)?;
         let mut total = None;
         for tap in 0..self.kernel {
-            let start = Dim::from(tap * self.dilation);
+            let start = Dim::from(tap.saturating_mul(self.dilation));
             let end = start.add(&reach).and_then(|d| d.add(&Dim::from(1))).ok_or_else(large)?;
             let slice =
                 Slice { axes: vec![2], starts: Shape(vec![start]), ends: Shape(vec![end]), steps: vec![self.stride] };

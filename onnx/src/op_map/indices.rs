@@ -32,7 +32,7 @@ pub(super) fn of_maxima(
     let plane = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(large)?;
     let weights: Vec<usize> = (0..sizes.len())
         .map(|axis| if by_column { &sizes[..axis] } else { &sizes[axis + 1..] })
-        .map(|inner| inner.iter().product())
+        .map(|inner| inner.iter().fold(1usize, |n, &d| n.saturating_mul(d)))
         .collect();
     let axes: Vec<Axis> = (0..sizes.len()).map(|i| Axis::new(spatial, i, sizes[i])).collect::<Result<_, _>>()?;
 
@@ -61,22 +61,27 @@ pub(super) fn of_maxima(
     let distances = cx.constant(Tensor::new(&[distances.len()], &distances));
     let distance = cx.add(Gather { axis: 0 }, &[distances, tap])?;
 
-    let positions: Vec<usize> = axes.iter().map(|axis| axis.positions).collect();
-    let begin = |at: &Vec<usize>| {
-        let begins = axes.iter().zip(at).map(|(axis, p)| (p * axis.stride) as i64 - axis.before as i64);
-        begins.zip(&weights).map(|(begin, &w)| begin * w as i64).sum()
-    };
-    let begins: Vec<i64> = combinations(&positions).iter().map(begin).collect();
-    let begins = cx.constant(Tensor::new(&positions, &begins));
-    let within = cx.simple("add", &[distance, begins])?;
-
+    // Where the window begins is a sum of one number per axis, and of one per plane.
+    let mut place = distance;
+    for (i, (axis, &weight)) in axes.iter().zip(&weights).enumerate() {
+        let mut shape = vec![Dim::from(1); axes.len()];
+        shape[i] = Dim::from(axis.positions);
+        let steps = counted(cx, &Dim::from(axis.positions), axis.stride as f64 * weight as f64, shape)?;
+        let begins = with_scalar(cx, "sub", steps, axis.before as f64 * weight as f64)?;
+        place = cx.simple("add", &[place, begins])?;
+    }
     let planes = dims[0].mul(&dims[1]).ok_or_else(large)?;
-    let count = cx.named("iota", vec![("count", Attr::from(&Shape(vec![planes])))], &[])?;
-    let first = with_scalar(cx, "mul", count, plane as f64)?;
-    let mut of_planes = dims[..2].to_vec();
-    of_planes.extend(sizes.iter().map(|_| Dim::from(1)));
-    let first = cx.reshape(first, of_planes)?;
-    cx.simple("add", &[within, first])
+    let mut shape = dims[..2].to_vec();
+    shape.extend(sizes.iter().map(|_| Dim::from(1)));
+    let first = counted(cx, &planes, plane as f64, shape)?;
+    cx.simple("add", &[place, first])
+}
+
+/// 0, `step`, 2 * `step`, .. in a shape of as many elements.
+fn counted(cx: &mut NodeCx<'_, '_>, count: &Dim, step: f64, shape: Vec<Dim>) -> Result<ValueId, Cause> {
+    let positions = cx.named("iota", vec![("count", Attr::from(&Shape(vec![count.clone()])))], &[])?;
+    let steps = with_scalar(cx, "mul", positions, step)?;
+    cx.reshape(steps, shape)
 }
 
 /// A window along one axis.

@@ -2,7 +2,7 @@
 
 use bitc_ir::Tensor;
 
-use crate::builder::{attr_i, attr_ints, attr_s, floats, ints, node, run_node};
+use crate::builder::{attr_i, attr_ints, attr_s, floats, graph, ints, load, model, node, run_node};
 
 fn f32s(dims: &[usize], values: &[f32]) -> Tensor {
     Tensor::new(dims, values)
@@ -39,6 +39,14 @@ fn positions_of_maxima_count_over_the_whole_input() {
     let y = pool(vec![attr_ints("strides", &[2, 2]), attr_i("ceil_mode", 1)]);
     close(&y[0], &[1, 2, 1, 2], &[5.0, 9.0, -1.0, -3.0]);
     assert_eq!(y[1].to_f64(), [0.0, 5.0, 6.0, 8.0]);
+}
+
+#[test]
+fn positions_in_an_image_of_any_size_cost_nothing_to_import() {
+    let pool = node("y, i = MaxPool(x)", vec![attr_ints("kernel_shape", &[2, 2])]);
+    let g = graph(&["x: f32[1, 1, 1099511627776, 4]"], vec![pool], &["y: f32[1]", "i: i64[1]"]);
+    let imported = load(&model(g)).unwrap().graph;
+    assert_eq!(imported.ty(imported.outputs()[1].value).to_string(), "i64[1, 1, 1099511627775, 3]");
 }
 
 #[test]
