@@ -8,9 +8,10 @@
 
 use bitc_ir::ops::compare::CompareKind;
 use bitc_ir::ops::quantize_act::Form;
-use bitc_ir::ops::{Activation, BitConv2d, BitLinear, Compare, QuantizeAct, Unary, UnaryKind, Where};
+use bitc_ir::ops::{Activation, BinaryKind, BitConv2d, BitLinear, Compare, QuantizeAct, Unary, UnaryKind, Where};
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
+use crate::integers::binary;
 use crate::layer::Layer;
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
@@ -41,7 +42,11 @@ impl Pass for FoldThresholds {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let rules = [Rule { name: "sign", apply: &sign }, Rule { name: "compare", apply: &compare }];
+        let rules = [
+            Rule { name: "sign", apply: &sign },
+            Rule { name: "compare", apply: &compare },
+            Rule { name: "steps", apply: &steps },
+        ];
         rewrite(graph, &rules, Self::NAME, cx)
     }
 }
@@ -66,6 +71,28 @@ fn sign(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let below = g.add(Compare(CompareKind::Less), &[Some(y), Some(zero)])?;
     let rest = g.add(Where, &[Some(below), Some(minus), Some(zero)])?;
     Ok(g.add(Where, &[Some(above), Some(plus), Some(rest)])?.into())
+}
+
+/// Says why the sums of an integer layer become floats before the next quantiser makes integers of them.
+fn steps(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
+    let Op::QuantizeAct(quantizer) = &g.node(node).op else { return Err(Miss::NoMatch) };
+    let mut at = g.input(node, 0).ok_or(Miss::NoMatch)?;
+    // A step that the quantiser divides by.
+    if let Some((BinaryKind::Div | BinaryKind::Mul, a, b)) = binary(g, at) {
+        at = if g.constant(b).is_some() { a } else { b };
+    }
+    let layer = g.producer_id(at).ok_or(Miss::NoMatch)?;
+    if !matches!(g.node(layer).op, Op::BitLinear(_) | Op::BitConv2d(_)) {
+        return Err(Miss::NoMatch);
+    }
+    let q_scale = g.input(layer, 1).ok_or(Miss::NoMatch)?;
+    Err(Miss::blocked(if quantizer.form != Form::Integer {
+        "it measures its scale on the values of the layer before, so its sums cannot stay integers"
+    } else if constant_scale(g, q_scale).is_none() {
+        "the layer before has activations whose scale is measured while running, so its sums have no fixed steps"
+    } else {
+        "it has more than two steps, so the sums of the layer before are scaled in floats and rounded again"
+    }))
 }
 
 fn compare(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
