@@ -39,6 +39,17 @@ impl Source {
     }
 }
 
+/// What becomes of nodes of a logic network that answer with real numbers where bits are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reals {
+    /// They are refused.
+    Refused,
+    /// They are taken for the bits they come nearest to.
+    Bits,
+    /// They compute with real numbers: what bits are compared with.
+    Numbers,
+}
+
 /// What a user may say about the import.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -48,8 +59,8 @@ pub struct Options {
     pub dims: BTreeMap<String, usize>,
     /// Settings of the model that the user overrides, by name.
     pub overrides: BTreeMap<String, String>,
-    /// Whether real-valued nodes of a logic network may be taken for the bits they come nearest to.
-    pub discretize: bool,
+    /// What becomes of real-valued nodes of a logic network.
+    pub reals: Reals,
     /// How many bytes may be made beyond what the input files hold.
     pub max_memory: u64,
     /// Take operators along that bitc does not know.
@@ -62,7 +73,7 @@ impl Default for Options {
             weights: None,
             dims: BTreeMap::new(),
             overrides: BTreeMap::new(),
-            discretize: false,
+            reals: Reals::Refused,
             max_memory: 512 << 20,
             keep_unknown: false,
         }

@@ -171,6 +171,11 @@ impl Compile {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         let format = self.format()?;
         let target = self.target()?;
+        if self.model_args.discretizes() && !self.inputs.given() {
+            let d =
+                Diagnostic::usage("`--discretize` changes what the network computes, so it needs data to say how much");
+            return Err(d.hint("add `--input X.npy` with rows that the network shall answer for").into());
+        }
         let mut pipeline = self.pipeline.pipeline(&self.model_args)?;
         self.rewrite.add_to(&mut pipeline)?;
         let mut imported = self.model_args.import(&self.model, console)?;
@@ -191,6 +196,9 @@ impl Compile {
             // A rewrite by choice says what it costs.
             seen.notes("rewrite-to-ternary").iter().for_each(|line| console.note(line));
         }
+        if self.model_args.discretizes() {
+            self.compare_with_reals(&graph, console).map_err(|f| f.file(&file))?;
+        }
         console.step("writing the result");
         let settings = backend::Options { target, strip: self.strip, full: true };
         let content = compile::export(&graph, format, &settings).map_err(|f| f.file(&file))?;
@@ -199,6 +207,29 @@ impl Compile {
         console.finish();
         if path != Path::new("-") {
             console.detail(&format!("{}: {} bytes", path.display(), content.len_bytes()));
+        }
+        Ok(())
+    }
+
+    /// Says on the user's data how far a network of bits agrees with the real numbers that it stands for.
+    fn compare_with_reals(&self, graph: &Graph, console: &Console) -> Result<(), Failure> {
+        let source = self.model_args.import_with_reals(&self.model)?.graph;
+        let inputs = self.inputs.read(&Runnable::Graph(Box::new(source.clone())))?;
+        let failed = |e: bitc_ir::eval::EvalError| Diagnostic::wrong_input(e.to_string());
+        let expected = bitc_ir::eval::eval(&source, &inputs).map_err(failed)?;
+        let found = bitc_ir::eval::eval(graph, &inputs).map_err(failed)?;
+        for ((expected, found), output) in expected.iter().zip(&found).zip(source.outputs()) {
+            let width = expected.dims().last().copied().unwrap_or(1).max(1);
+            let (expected, found) = (expected.to_f64(), found.to_f64());
+            let first_max = |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+            let rows = || expected.chunks(width).zip(found.chunks(width));
+            let (n, same) = (rows().count(), rows().filter(|(e, f)| first_max(e) == first_max(f)).count());
+            let apart = expected.iter().zip(&found).map(|(e, f)| (e - f).abs()).fold(0.0, f64::max);
+            console.note(&format!(
+                "discretized: the largest of `{}` is the same in {same} of {n} rows ({:.2} %), values differ by up to {apart}",
+                output.name,
+                100.0 * same as f64 / n.max(1) as f64
+            ));
         }
         Ok(())
     }

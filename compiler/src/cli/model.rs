@@ -9,7 +9,7 @@ use super::console::Console;
 use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::frontend::yaml::is_model_setting;
-use crate::frontend::{self, Imported, Source};
+use crate::frontend::{self, Imported, Reals, Source};
 use crate::pipeline::Pipeline;
 
 /// How a model is read.
@@ -43,7 +43,7 @@ impl ModelArgs {
             weights: self.weights.clone(),
             dims: self.dims(),
             overrides: self.settings.iter().filter(|(key, _)| is_model_setting(key)).cloned().collect(),
-            discretize: self.discretize,
+            reals: if self.discretize { Reals::Bits } else { Reals::Refused },
             max_memory: self.max_memory.unwrap_or(defaults.max_memory),
             ..defaults
         }
@@ -94,6 +94,17 @@ impl ModelArgs {
         let imported = compile::import(&Source::read(&self.find(path)?)?, &self.options())?;
         imported.warnings.iter().for_each(|w| console.warn(w));
         Ok(imported)
+    }
+
+    /// Whether real-valued nodes are taken for bits.
+    pub(super) fn discretizes(&self) -> bool {
+        self.discretize
+    }
+
+    /// The model with its real-valued nodes as they are.
+    pub(super) fn import_with_reals(&self, path: &Path) -> Result<Imported, Failure> {
+        let options = frontend::Options { reals: Reals::Numbers, ..self.options() };
+        compile::import(&Source::read(&self.find(path)?)?, &options)
     }
 }
 

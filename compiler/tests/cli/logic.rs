@@ -217,9 +217,11 @@ fn real_valued_nodes_are_discretized_when_asked() {
     difflogic(&bench);
     // The weights beside the model are its own.
     bench.fails("compile gates.yaml -o gates.bit", 3, &["difflogic", "--discretize"]);
-    bench.ok("compile gates.yaml --discretize -o gates.bit");
+    bench.fails("compile gates.yaml --discretize -o gates.bit", 2, &["needs data", "--input"]);
     let x = [0.0f32, 0.0, 0.5, 0.0, 1.0, 0.5, 0.5, 1.0, 1.0, 1.0];
     bench.array("x.npy", &Tensor::new(&[5, 2], &x));
+    let done = bench.ok("compile gates.yaml --discretize --input x.npy -o gates.bit");
+    assert!(done.stderr.contains("is the same in"), "{done:?}");
     bench.ok("run gates.bit --input x.npy --output y.npy");
     bench.ok("run gates.yaml --discretize --input x.npy --output z.npy");
     let found = bench.read("y.npy").to_vec::<f32>().unwrap();
@@ -239,17 +241,18 @@ fn settings_belong_to_the_model_or_to_a_pass() {
     let bench = Bench::new();
     difflogic(&bench);
     bench.array("x.npy", &Tensor::new(&[1, 2], &[1.0f32, 1.0]));
-    let done = bench.ok("compile gates.yaml --discretize --set output_tau=0.5 --set temperature=2 -o gates.bit");
+    let done =
+        bench.ok("compile gates.yaml --discretize --input x.npy --set output_tau=0.5 --set temperature=2 -o gates.bit");
     assert!(done.stderr.contains("`temperature` does not change inference"), "{done:?}");
     bench.ok("run gates.bit --input x.npy --output y.npy");
     bench.ok("run gates.yaml --discretize --set output_tau=0.5 --input x.npy --output z.npy");
     assert_eq!(bench.read("y.npy").bytes(), bench.read("z.npy").bytes());
     bench.ok("verify gates.yaml gates.bit --discretize --set output_tau=0.5");
-    bench.fails("compile gates.yaml --discretize --set output_tau=x -o g.bit", 2, &["output_tau=x"]);
+    bench.fails("compile gates.yaml --discretize --input x.npy --set output_tau=x -o g.bit", 2, &["output_tau=x"]);
     bench.fails("compile mlp.yaml --set output_tau=2 -o g.bit", 2, &["no setting `output_tau`"]);
     bench.fails("run gates.bit --set output_tau=2", 2, &["an artifact has no setting"]);
     bench.fails("run gates.yaml --set check_samples=2", 2, &["no model has a setting `check_samples`"]);
-    bench.ok("compile gates.yaml --discretize --set check_samples=100 -o g.bit");
+    bench.ok("compile gates.yaml --discretize --input x.npy --set check_samples=100 -o g.bit");
     // By name, with the weights of that name.
     std::fs::create_dir(bench.path("zoo")).unwrap();
     for file in ["gates.yaml", "gates.safetensors"] {
@@ -257,6 +260,6 @@ fn settings_belong_to_the_model_or_to_a_pass() {
     }
     assert!(bench.ok("list models --models zoo").stdout.contains("gates"));
     assert!(bench.ok("inspect gates --models zoo --discretize").stdout.contains("logic_net"));
-    bench.ok("compile gates --models zoo --discretize -o named.bit");
+    bench.ok("compile gates --models zoo --discretize --input x.npy -o named.bit");
     bench.fails("compile gatez --models zoo", 1, &["did you mean `gates`?"]);
 }

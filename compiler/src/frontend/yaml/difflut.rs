@@ -14,9 +14,11 @@ use super::fields::{Faults, Fields};
 use super::lut_network::check_connections;
 use super::{Imported, Options, Source};
 use crate::error::{Diagnostic, Failure, quoted};
+use crate::frontend::Reals;
 use crate::npy;
 use crate::weights::{self, StateDict};
 
+mod mixed;
 mod nodes;
 
 use nodes::{NODES, NodeKind, Settings, Tables};
@@ -229,7 +231,14 @@ fn build(
         let last = layer + 1 == config.widths;
         let connections = if layer == 0 { first.clone() } else { mapping(dict, layer, config.learnable, warnings)? };
         let fan_in = connections.dims().get(1).copied().unwrap_or(0);
-        let tables = nodes::tables(&by_node, layer, fan_in, config.node, &config.settings, last, options.discretize);
+        if config.node == NodeKind::DiffLogic && options.reals == Reals::Numbers {
+            let gates = nodes::mixtures(&by_node, layer, fan_in).map_err(|d| d.node(format!("layers.{layer}")))?;
+            bits = mixed::add_layer(&mut graph, bits, &connections, &gates)
+                .map_err(|d| d.node(format!("layers.{layer}")))?;
+            continue;
+        }
+        let discretize = options.reals == Reals::Bits;
+        let tables = nodes::tables(&by_node, layer, fan_in, config.node, &config.settings, last, discretize);
         let Tables { tensor, ties: found } = tables.map_err(|d| d.node(format!("layers.{layer}")))?;
         ties += found;
         bits = add_layer(&mut graph, bits, layer, connections, tensor)?;

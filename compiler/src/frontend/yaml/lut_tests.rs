@@ -2,7 +2,7 @@
 
 use bitc_ir::{DType, Tensor};
 
-use super::super::{Options, import};
+use super::super::{Options, Reals, import};
 use super::tests::Case;
 
 fn f(dims: &[usize], values: &[f32]) -> Tensor {
@@ -100,7 +100,11 @@ fn difflut(node: &str, runtime: &str, parameters: &[(&str, Tensor)]) -> Case {
 
 /// What a model says at the four corners, its sums taken back.
 fn corners(case: &Case, discretize: bool) -> Result<Vec<f32>, String> {
-    let options = Options { weights: Some(case.path("w.safetensors")), discretize, ..Options::default() };
+    let options = Options {
+        weights: Some(case.path("w.safetensors")),
+        reals: if discretize { Reals::Bits } else { Reals::Refused },
+        ..Options::default()
+    };
     let imported = import(&case.path("m.yaml"), &options).map_err(|e| e.to_string())?;
     let x = f(&[4, 2], &ALL_PAIRS.map(f32::from));
     Ok(bitc_ir::eval::eval(&imported.graph, &[x]).unwrap()[0]

@@ -99,7 +99,9 @@ pub(super) fn tables(
             let d = Diagnostic::unsupported(
                 "difflogic nodes in expectation mode: the outputs of a hidden layer are real numbers, no bits",
             );
-            return Err(d.hint("`--discretize` takes each node's most probable gate; verify the result on your data"));
+            return Err(d.hint(
+                "`--discretize` takes each node's most probable gate, and says on your data how often that agrees",
+            ));
         }
         NodeKind::Fourier => last && !discretize,
         _ => false,
@@ -249,7 +251,10 @@ fn answers(
         NodeKind::NeuralLut => (neural(p, settings)?, Threshold::Sigmoid),
         NodeKind::Warp => (walsh(p.table("coefficients")?), Threshold::Strict),
         NodeKind::Fourier => (fourier(p, settings)?, Threshold::AboveHalf),
-        NodeKind::DiffLogic => (gate(p, discretize)?, Threshold::Half),
+        NodeKind::DiffLogic => {
+            let Mixture { inputs: [a, b], entries } = gate(p, discretize)?;
+            (addresses(p.fan_in)?.map(|at| entries[2 * (at >> a & 1) + (at >> b & 1)]).collect(), Threshold::Half)
+        }
     })
 }
 
@@ -352,8 +357,23 @@ fn fourier(p: &Parameters<'_>, settings: &Settings) -> Result<Vec<f64>, Diagnost
     Ok(addresses(inputs)?.map(value).collect())
 }
 
+/// A difflogic node: a mixture of the sixteen gates of two of its inputs.
+pub(super) struct Mixture {
+    /// The inputs of the node that its gates take.
+    pub(super) inputs: [usize; 2],
+    /// What it answers for the two inputs `a` and `b`, at place `2 a + b`.
+    pub(super) entries: [f64; 4],
+}
+
+/// The nodes of a layer of difflogic.
+pub(super) fn mixtures(by_node: &ByNode<'_>, layer: usize, fan_in: usize) -> Result<Vec<Mixture>, Diagnostic> {
+    let nodes = by_node.range((layer, 0)..(layer + 1, 0));
+    let mixture = |((_, node), params): (&(usize, usize), _)| gate(&Parameters { params, node: *node, fan_in }, false);
+    nodes.map(mixture).collect()
+}
+
 /// A mixture of the sixteen gates of two inputs, or its most probable one.
-fn gate(p: &Parameters<'_>, discretize: bool) -> Result<Vec<f64>, Diagnostic> {
+fn gate(p: &Parameters<'_>, discretize: bool) -> Result<Mixture, Diagnostic> {
     let (weights, tables) = (p.get("weights")?, p.get("truth_tables")?);
     let indices = p.get("indices")?;
     if weights.len() != 16 || tables.len() != 64 || indices.len() != 2 {
@@ -367,10 +387,9 @@ fn gate(p: &Parameters<'_>, discretize: bool) -> Result<Vec<f64>, Diagnostic> {
     let first_max = weights.iter().position(|&w| w == max).unwrap_or(0);
     let exp: Vec<f64> = weights.iter().map(|w| (w - max).exp()).collect();
     let total: f64 = exp.iter().sum();
-    let value = |address: usize| {
-        let (a, b) = (address >> indices[0] as usize & 1, address >> indices[1] as usize & 1);
-        let entry = |f: usize| tables[4 * f + 2 * a + b];
+    let value = |place: usize| {
+        let entry = |f: usize| tables[4 * f + place];
         if discretize { entry(first_max) } else { (0..16).map(|f| exp[f] / total * entry(f)).sum() }
     };
-    Ok(addresses(p.fan_in)?.map(value).collect())
+    Ok(Mixture { inputs: [indices[0] as usize, indices[1] as usize], entries: [0, 1, 2, 3].map(value) })
 }
