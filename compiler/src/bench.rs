@@ -138,7 +138,10 @@ impl Copies {
 }
 
 /// Calls `run` with numbers of runs until `time` has passed and there are enough groups.
-fn measure<E>(time: Duration, run: &mut dyn FnMut(u64) -> Result<(), E>) -> Result<Times, E> {
+///
+/// # Errors
+/// What `run` fails with.
+pub fn measure<E>(time: Duration, run: &mut dyn FnMut(u64) -> Result<(), E>) -> Result<Times, E> {
     // The size of a group: doubled until it lasts long enough.
     let mut group = 1u64;
     loop {

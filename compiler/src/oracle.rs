@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use bitc_ir::{DType, Tensor};
 use bitc_onnx::import::decode;
 use bitc_onnx::limits::{Budget, Limits};
-use tract_core::prelude::{DatumType, IntoRunnable as _, TValue, TVec, TractResult};
+use tract_core::prelude::{DatumType, IntoRunnable as _, TValue, TVec, TractError, TractResult};
 use tract_onnx::prelude::{Framework as _, InferenceFact, InferenceModelExt as _};
 
 use crate::error::Diagnostic;
@@ -60,25 +60,42 @@ impl Oracle {
     /// # Errors
     /// What tract says where it does not run the model.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
-        let values = inputs.iter().map(to_tract).collect::<Result<Vec<_>, _>>()?;
-        let outputs = self.outputs(values).map_err(|error| {
+        self.prepare(inputs)?()
+    }
+
+    /// The model, optimised for inputs of these shapes and ready to run on these inputs, as often as wanted.
+    ///
+    /// # Errors
+    /// What tract says where it does not take the model.
+    pub fn prepare(&self, inputs: &[Tensor]) -> Result<impl Fn() -> Result<Vec<Tensor>, Diagnostic>, Diagnostic> {
+        let refused = |error: TractError| {
             // The chain of causes on one line: the innermost is the one that says something.
             let message = format!("{error:#}").replace('\n', " ");
             Diagnostic::unsupported(format!("tract does not run this model: {message}"))
                 .file(self.source.name())
                 .hint("the evaluator, which is the default reference, runs it")
-        })?;
-        outputs.iter().map(|value| from_tract(value).map_err(|d| d.file(self.source.name()))).collect()
+        };
+        let values = inputs.iter().map(to_tract).collect::<Result<Vec<_>, _>>()?;
+        let run = self.runnable(values).map_err(refused)?;
+        Ok(move || {
+            let outputs = run().map_err(refused)?;
+            outputs.iter().map(|value| from_tract(value).map_err(|d| d.file(self.source.name()))).collect()
+        })
     }
 
-    fn outputs(&self, inputs: Vec<tract_core::prelude::Tensor>) -> TractResult<TVec<TValue>> {
+    fn runnable(
+        &self,
+        inputs: Vec<tract_core::prelude::Tensor>,
+    ) -> TractResult<impl Fn() -> TractResult<TVec<TValue>> + use<>> {
         // What the file says of shapes inside may name symbols, which do not unify with the sizes of these inputs.
         let reader = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let mut model = reader.model_for_path(&self.source.path)?;
         for (i, input) in inputs.iter().enumerate() {
             model = model.with_input_fact(i, InferenceFact::dt_shape(input.datum_type(), input.shape()))?;
         }
-        model.into_optimized()?.into_runnable()?.run(inputs.into_iter().map(TValue::from).collect())
+        let model = model.into_optimized()?.into_runnable()?;
+        let inputs: TVec<TValue> = inputs.into_iter().map(TValue::from).collect();
+        Ok(move || model.run(inputs.clone()))
     }
 }
 
