@@ -109,11 +109,11 @@ impl Form {
             Form::Float => "quantised layers are exact while sums stay below 2^24: integers are carried as floats",
             Form::Qdq => {
                 "weights are scaled before the sum, about 1e-6 of the largest value; onnxruntime rounds activations to \
-                 8 bits again, about 5e-3, unless session.disable_quant_qdq is set"
+                 8 bits again, about 1e-2, unless session.disable_quant_qdq is set"
             }
             Form::Ort => {
                 "weights are scaled before the sum, about 1e-6 of the largest value; onnxruntime rounds activations to \
-                 8 bits again, about 5e-3 (accuracy level 4)"
+                 8 bits again, about 1e-2 (accuracy level 4)"
             }
         }
     }

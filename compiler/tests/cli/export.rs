@@ -31,8 +31,8 @@ fn every_form_is_written_with_its_operators_and_its_difference() {
         ("functions", 21, "BitLinear", "exact"),
         ("inline", 13, "MatMulInteger", "exact"),
         ("float", 21, "MatMul", "2^24"),
-        ("qdq", 25, "DequantizeLinear", "5e-3"),
-        ("ort", 21, "MatMulNBits", "5e-3"),
+        ("qdq", 25, "DequantizeLinear", "1e-2"),
+        ("ort", 21, "MatMulNBits", "1e-2"),
     ];
     for (form, version, op, difference) in forms {
         let done = bench.ok(&format!("export mlp.yaml -o m.onnx --form {form}"));
