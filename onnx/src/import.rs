@@ -108,9 +108,13 @@ pub fn import_model(
     }
     check_dims(graph, &options.dims)?;
     let mut out = Graph::new(graph.name.clone());
-    for (key, value) in
-        [("producer", &model.producer_name), ("producer_version", &model.producer_version), ("domain", &model.domain)]
-    {
+    let said = [
+        ("producer", &model.producer_name),
+        ("producer_version", &model.producer_version),
+        ("domain", &model.domain),
+        ("doc_string", &model.doc_string),
+    ];
+    for (key, value) in said {
         if !value.is_empty() {
             out.meta.insert(key.into(), value.clone());
         }
@@ -118,7 +122,7 @@ pub fn import_model(
     let is_own = model.metadata_props.iter().any(|e| e.key == format!("{META_PREFIX}form"));
     if is_own {
         // What bitc wrote tells of the model that it was made of.
-        out.meta.retain(|key, _| key == "domain");
+        out.meta.retain(|key, _| key == "domain" || key == "doc_string");
     }
     for entry in &model.metadata_props {
         match entry.key.strip_prefix(META_PREFIX).filter(|_| is_own) {

@@ -335,6 +335,7 @@ impl Writer<'_> {
             producer_name: "bitc".into(),
             producer_version: options.version.clone(),
             domain: self.graph.meta.get("domain").cloned().unwrap_or_default(),
+            doc_string: self.graph.meta.get("doc_string").cloned().unwrap_or_default(),
             graph: Some(graph),
             metadata_props: metadata(self.graph, options),
             functions,
@@ -363,7 +364,8 @@ fn entry(key: &str, value: &str) -> StringStringEntryProto {
 fn metadata(graph: &Graph, options: &Options) -> Vec<StringStringEntryProto> {
     let form = options.form;
     let mut props = Vec::new();
-    for (key, value) in graph.meta.iter().filter(|(key, _)| *key != "domain" && !key.starts_with(OPSET_KEY)) {
+    let in_its_place = |key: &str| matches!(key, "domain" | "doc_string") || key.starts_with(OPSET_KEY);
+    for (key, value) in graph.meta.iter().filter(|(key, _)| !in_its_place(key)) {
         let own = matches!(key.as_str(), "producer" | "producer_version");
         props.push(if own { entry(&format!("{META_PREFIX}source.{key}"), value) } else { entry(key, value) });
     }

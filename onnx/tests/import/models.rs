@@ -106,8 +106,10 @@ fn a_newer_opset_warns() {
 fn producer_and_metadata_are_kept() {
     let g = graph(&["x: f32[2]"], vec![node("y = Relu(x)", vec![])], &["y: f32[2]"]);
     let m = ModelProto { producer_name: "pytorch".into(), metadata_props: entries(&[("k", "v")]), ..model(g) };
+    let m = ModelProto { doc_string: "of digits".into(), ..m };
     let meta = load(&m).unwrap().graph.meta;
     assert_eq!((meta["producer"].as_str(), meta["k"].as_str()), ("pytorch", "v"));
+    assert_eq!(meta["doc_string"], "of digits");
 }
 
 #[test]
