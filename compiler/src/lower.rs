@@ -18,6 +18,7 @@ mod logic;
 mod map;
 mod norm;
 mod quantize;
+mod requantize;
 mod shape;
 
 pub use consts::PackedConsts;
@@ -25,6 +26,7 @@ pub(crate) use consts::unstored;
 pub(crate) use cx::const_type as stored_type;
 pub use dims::DimTable;
 pub use layouts::{Choice, Target, choose};
+pub use requantize::layer_before;
 
 use std::collections::BTreeMap;
 
@@ -132,6 +134,9 @@ pub fn lower(graph: &Graph, target: Target) -> Result<Lowered, Failure> {
     let mut cx = Cx::new(&graph, &order, target);
     cx.define_inputs();
     for id in order {
+        if cx.chains().holds(id) {
+            continue;
+        }
         cx.lower_with(id, node);
     }
     cx.define_outputs();

@@ -94,7 +94,9 @@ impl Scales {
     fn of_products(contents: &Contents, artifact: &[u8]) -> Vec<Option<Self>> {
         let operand = |inst: &Inst| match inst {
             Inst::BitLinear(inst) => Some(inst.scale),
+            Inst::BitLinearQuantize(inst) => Some(inst.layer.scale),
             Inst::BitConv2d(inst) => Some(inst.scale),
+            Inst::BitConv2dQuantize(inst) => Some(inst.layer.scale),
             Inst::DequantLinear(inst) => Some(inst.scale),
             _ => None,
         };

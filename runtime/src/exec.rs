@@ -33,6 +33,7 @@ pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, thr
     match inst {
         Inst::Map(inst) => elementwise::map_scratch(inst),
         Inst::BitConv2d(inst) => quantized::conv_scratch(inst, program, binding),
+        Inst::BitConv2dQuantize(inst) => quantized::conv_scratch(&inst.layer, program, binding),
         Inst::Logic(inst) => logic::scratch_len(inst, program, threads),
         #[cfg(not(feature = "minimal"))]
         Inst::Matmul(inst) => dense::matmul_scratch(inst, program, binding),
@@ -63,7 +64,9 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::Cast(inst) => elementwise::cast(frame, inst),
         Inst::Quantize(inst) => quantized::quantize(frame, inst),
         Inst::BitLinear(inst) => bit_linear::bit_linear(frame, inst),
+        Inst::BitLinearQuantize(inst) => bit_linear::bit_linear_quantize(frame, inst),
         Inst::BitConv2d(inst) => quantized::bit_conv2d(frame, inst),
+        Inst::BitConv2dQuantize(inst) => quantized::bit_conv2d_quantize(frame, inst),
         Inst::Logic(inst) => logic::logic(frame, inst),
         // The reader lets no other instruction through.
         #[cfg(feature = "minimal")]
@@ -120,7 +123,9 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
 pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &Inst) -> Result<Option<Vec<i32>>, RunError> {
     match inst {
         Inst::BitLinear(inst) => bit_linear::linear_accumulators(frame, inst),
+        Inst::BitLinearQuantize(inst) => bit_linear::linear_accumulators(frame, &inst.layer),
         Inst::BitConv2d(inst) => quantized::conv_accumulators(frame, inst),
+        Inst::BitConv2dQuantize(inst) => quantized::conv_accumulators(frame, &inst.layer),
         _ => Ok(None),
     }
 }

@@ -36,6 +36,7 @@ use alloc::boxed::Box;
 use core::{fmt, iter};
 
 use bitc_format::Layout;
+use bitc_format::inst::Steps;
 use bitc_format::logic::Program;
 
 #[cfg(not(feature = "minimal"))]
@@ -47,7 +48,7 @@ pub use logic::{LogicInput, LogicOutput, logic_scratch_words};
 pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
-pub use quantize::{QuantizeRule, Quantized, Sharing};
+pub use quantize::{Codes, QuantizeRule, Quantized, Sharing};
 #[cfg(not(feature = "minimal"))]
 pub use window::{Convolution, Slide};
 
@@ -110,6 +111,19 @@ pub trait Kernels: FloatKernels {
     /// If the lengths do not fit.
     fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]);
 
+    /// [`Kernels::bit_linear`] and [`Kernels::codes`] in one pass, without a float in memory. The tail of each row of
+    /// integers is zeroed.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn bit_linear_codes(&self, product: BitProduct<'_>, post: &Post<'_>, steps: &Steps, out: Codes<'_>);
+
+    /// Makes integers of floats as `steps` says.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    fn codes(&self, x: &[f32], steps: &Steps, q: &mut [i8]);
+
     /// For benchmarks: does what `probe` says and returns the number of products or bytes.
     fn probe(&self, probe: Probe<'_>) -> u64;
 
@@ -162,6 +176,19 @@ impl<I: Samples> Kernels for I {
         }
         let mut values = product::Values::new(*self, acc.len() / n, n, post, y);
         acc.chunks(n).enumerate().for_each(|(token, sums)| values.put(token, 0, sums));
+    }
+
+    fn bit_linear_codes(&self, product: BitProduct<'_>, post: &Post<'_>, steps: &Steps, out: Codes<'_>) {
+        let mut integers = product::Integers::new(*self, product.sums.len(), product.n, post, steps, out);
+        product::run(self, product, &mut integers);
+    }
+
+    fn codes(&self, x: &[f32], steps: &Steps, q: &mut [i8]) {
+        assert!(x.len() == q.len(), "as many results as values");
+        self.vectorize(
+            #[inline(always)]
+            || quantize::codes(x, steps, q),
+        );
     }
 
     fn probe(&self, probe: Probe<'_>) -> u64 {

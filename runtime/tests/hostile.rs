@@ -1,10 +1,10 @@
 //! Whatever the bytes, loading ends with a program or an error, and what loads runs without a panic.
 
 use bitc_format::inst::{
-    Activation, ArgReduce, BitCast, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand,
-    Floor, Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d,
-    PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK,
-    Transpose,
+    Activation, ArgReduce, BitCast, BitConv2d, BitConv2dQuantize, BitLinear, BitLinearQuantize, Cast, Combine, Concat,
+    Conv2d, DequantLinear, Domain, Expand, Floor, Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp,
+    Matmul, Pad, PadMode, Pick, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter,
+    Sizes, Slice, Softmax, Step, Steps, TopK, Transpose,
 };
 use bitc_format::logic::Encoder;
 use bitc_format::{
@@ -91,7 +91,7 @@ fn quantized() -> Vec<u8> {
     s.w.push(rule.clone());
     let conv = s.f32(&[0, 3, 4, 3]);
     let (w, half) = (s.trits(Layout::Trit2, 3, 18), s.floats(&[1]));
-    s.w.push(BitConv2d {
+    let layer = BitConv2d {
         y: conv,
         q: q.into(),
         q_scale: scale.into(),
@@ -103,7 +103,11 @@ fn quantized() -> Vec<u8> {
         pads: [1; 4],
         dilations: [1, 1],
         activation: Activation::Relu,
-    });
+    };
+    let again = s.buffer(DType::I8, &[0, 3, 4, 3], 1);
+    let steps = Steps { step: 0.5, divide: true, offset: 3, lo: -128, hi: 127 };
+    s.w.push(BitConv2dQuantize { layer: BitConv2d { y: again, ..layer.clone() }, steps: steps.clone() });
+    s.w.push(layer);
     let flat_dims = [s.n, s.w.fixed(36)];
     let slot = s.w.slot();
     let flat = s.w.buffer(DType::F32, &flat_dims, 1, slot);
@@ -113,7 +117,7 @@ fn quantized() -> Vec<u8> {
     s.w.push(Quantize { q, scale, sums: Some(sums), x: flat.into(), granularity, ..rule });
     let y = s.f32(&[0, 5]);
     let (w, scale5, bias) = (s.trits(Layout::Bit1, 5, 36), s.floats(&[5]), s.floats(&[5]));
-    s.w.push(BitLinear {
+    let layer = BitLinear {
         y,
         q: q.into(),
         q_scale: scale.into(),
@@ -122,7 +126,10 @@ fn quantized() -> Vec<u8> {
         scale: scale5.into(),
         bias: Some(bias.into()),
         activation: Activation::Clip { lo: -1.0, hi: 6.0 },
-    });
+    };
+    let (again, row_sums) = (s.buffer(DType::I8, &[0, 5], 64), s.buffer(DType::I32, &[0], 1));
+    s.w.push(BitLinearQuantize { layer: BitLinear { y: again, ..layer.clone() }, row_sums: Some(row_sums), steps });
+    s.w.push(layer);
     // The same activations in groups of 16, the last one shorter.
     let bytes: Vec<i8> = (0..5 * 16).map(|i| (i * 7) as u8 as i8).collect();
     let packed = Layout::Int8.pack(5, 16, &bytes).unwrap().repeat(3);

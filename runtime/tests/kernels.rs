@@ -1,8 +1,8 @@
 //! Every instruction set of this machine against plain loops over unpacked weights: equal bits, whatever the sizes.
 
 use bitc_format::Layout;
-use bitc_format::inst::{Activation, Floor, QuantizeKind};
-use bitc_runtime::kernels::{self, BitProduct, Kernels, Post, QuantizeRule, Quantized, Sharing};
+use bitc_format::inst::{Activation, Floor, QuantizeKind, Steps};
+use bitc_runtime::kernels::{self, BitProduct, Codes, Kernels, Post, QuantizeRule, Quantized, Sharing};
 
 const SEED: u64 = 0x5eed_0001;
 
@@ -363,5 +363,69 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let x: Vec<f32> = (0..50 * 1000).map(|_| random.float(3)).collect();
         check_quantize(threaded, &x, 1000, &rules()[0], Sharing::Rows(1));
         check_quantize(threaded, &x, 1000, &rules()[0], Sharing::Rows(50));
+    }
+}
+
+/// One integer of one float, by the words of [`Steps`].
+fn code(x: f32, steps: &Steps) -> i8 {
+    let v = if steps.divide { x / steps.step } else { x * steps.step };
+    if v.is_nan() {
+        return 0;
+    }
+    (v.round_ties_even() + steps.offset as f32).clamp(steps.lo as f32, steps.hi as f32) as i8
+}
+
+#[test]
+fn results_that_become_integers_are_those_of_a_layer_and_a_quantiser() {
+    let mut random = Random(SEED);
+    let sets: Vec<&dyn Kernels> = kernels::available().map(|isa| isa as &dyn Kernels).collect();
+    #[cfg(feature = "threads")]
+    let sets = [sets, vec![kernels::with_threads(kernels::best(), 3).unwrap()]].concat();
+    let sizes = [(0, 3, 5), (1, 0, 4), (1, 1, 1), (2, 65, 63), (5, 64, 64), (14, 130, 65), (1, 300, 600), (3, 40, 513)];
+    // Large enough for several threads, by rows of weights and by tokens.
+    let sizes = sizes.into_iter().chain([(1, 2000, 1100), (7, 1024, 320), (2, 1500, 1000)]);
+    for (tokens, k, n) in sizes {
+        for layout in LAYOUTS {
+            let rows = Tokens::new(tokens, k, || random.byte());
+            let weights = random.weights(layout, n * k);
+            let w = layout.pack(n, k, &weights).unwrap();
+            let product = rows.product(layout, n, &w);
+            let mut floats = |n: usize, exponent| (0..n).map(|_| random.float(exponent)).collect::<Vec<f32>>();
+            let (row_scale, scale, bias) = (floats(tokens, 1), floats(n, 1), floats(n, 4));
+            for (divide, step, offset, lo, hi) in [
+                (true, 0.75, 0, -128, 127),
+                (false, 0.125, -11, -128, 127),
+                (true, -3.0, 128, -8, 7),
+                (false, 1.0, 1 << 20, 0, 15),
+                (true, 0.0, -(1 << 20), -127, 127),
+                (false, f32::INFINITY, 1, -1, 1),
+                (true, f32::NAN, 5, -1, 1),
+                (false, 1e-45, 0, 0, 0),
+            ] {
+                let steps = Steps { step, divide, offset, lo, hi };
+                let activation = if divide { Activation::Relu } else { Activation::None };
+                let bias = (offset != 128).then_some(&bias[..]);
+                let post = Post { row_scale: &row_scale, scale: &scale, bias, activation };
+                let mut y = vec![0.0; tokens * n];
+                kernels::by_name("portable").unwrap().bit_linear(product, &post, &mut y);
+                let expected: Vec<i8> = y.iter().map(|&y| code(y, &steps)).collect();
+                let pitch = n.next_multiple_of(64);
+                for &isa in &sets {
+                    let (mut q, mut sums) = (vec![99; tokens * pitch], vec![99; tokens]);
+                    isa.bit_linear_codes(product, &post, &steps, Codes { q: &mut q, pitch, sums: Some(&mut sums) });
+                    let context = format!("{isa:?}: {layout:?} {tokens} x {k} -> {n}, {steps:?}");
+                    for t in 0..tokens {
+                        let (row, expected) = (&q[t * pitch..][..pitch], &expected[t * n..][..n]);
+                        assert!(row[..n] == *expected && row[n..].iter().all(|&q| q == 0), "{context}");
+                        assert_eq!(sums[t], expected.iter().map(|&q| i32::from(q)).sum::<i32>(), "{context}");
+                    }
+                    let mut plain = vec![99; tokens * n];
+                    isa.bit_linear_codes(product, &post, &steps, Codes { q: &mut plain, pitch: n, sums: None });
+                    assert!(plain == expected, "{context}");
+                    isa.codes(&y, &steps, &mut plain);
+                    assert!(plain == expected, "{context}");
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Fully connected layers with few-bit weights.
 
 use bitc_format::inst::BitLinear;
-use bitc_format::{ConstId, Operand};
+use bitc_format::{BufferId, ConstId, Operand};
 use bitc_ir::{DType, NodeId, Tensor, ValueId, ops};
 
 use super::cx::{Cx, LayerInfo, Refusal, activation};
@@ -10,6 +10,14 @@ use super::{Target, choose, consts, quantize};
 
 /// `act((q · wᵀ * q_scale) * scale + bias)`.
 pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Result<(), Refusal> {
+    let y = cx.define(cx.graph().node(id).outputs[0])?;
+    let inst = product(cx, id, op, y)?;
+    cx.emit(inst);
+    Ok(())
+}
+
+/// The instruction that stores the layer in `y`, and its line in the table of layers.
+pub(super) fn product(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear, y: BufferId) -> Result<BitLinear, Refusal> {
     let (q, q_scale, w) = (cx.input(id, 0)?, cx.input(id, 1)?, cx.input(id, 2)?);
     let weights = Weights::new(cx, id, w)?;
     let rows = quantize::rows_of(cx, q)?;
@@ -24,8 +32,9 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
                 .pack(cx, id, cx.target(), &shape, |tensor| consts::in_groups(&consts::bytes(tensor), dims[1], group))?
         }
     };
-    let y = cx.define(cx.graph().node(id).outputs[0])?;
-    cx.emit(BitLinear {
+    let bytes = cx.const_len(packed.into()) + cx.const_len(scale);
+    cx.add_layer(id, w, bytes, dims[1] as u64, info);
+    Ok(BitLinear {
         y,
         q: rows.q.into(),
         q_scale,
@@ -34,10 +43,7 @@ pub(super) fn bit_linear(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitLinear) -> Re
         scale,
         bias,
         activation: activation(op.act),
-    });
-    let bytes = cx.const_len(packed.into()) + cx.const_len(scale);
-    cx.add_layer(id, w, bytes, dims[1] as u64, info);
-    Ok(())
+    })
 }
 
 /// Begins the key of a graph's meta that names the method by which the weights of a source node became ternary.

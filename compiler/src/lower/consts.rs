@@ -2,6 +2,8 @@
 
 use bitc_format::{Artifact, ConstId, Layout};
 use bitc_ir::netlist::Netlist;
+use bitc_ir::ops::QuantizeAct;
+use bitc_ir::ops::quantize_act::Form;
 use bitc_ir::text::{Reference, Resolver};
 use bitc_ir::{Blob, DType, Graph, Node, Op, Tensor, TensorType, Uses, ValueDef, ValueId};
 
@@ -21,6 +23,12 @@ pub(super) fn fold(graph: &Graph) -> Graph {
         if let Some(sizes) = known_sizes(&graph, node) {
             let old = node.outputs[0];
             replace_by_constant(&mut graph, &mut uses, old, sizes);
+            continue;
+        }
+        // Integers are their own quantisation: the scale is 1 whatever they are.
+        if let (Op::QuantizeAct(QuantizeAct { form: Form::Integer, .. }), &[_, scale]) = (&node.op, &node.outputs[..]) {
+            let ones = Tensor::new(&vec![1; graph.ty(scale).shape.rank()], &[1f32]);
+            replace_by_constant(&mut graph, &mut uses, scale, ones);
             continue;
         }
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(|v| v.and_then(|v| graph.constant(v))).collect();

@@ -1,5 +1,6 @@
 //! Convolutions and pools: windows that slide over images.
 
+use bitc_format::BufferId;
 use bitc_format::inst::{BitConv2d, Conv2d, Pool2d, PoolKind};
 use bitc_ir::ops::conv2d::Window;
 use bitc_ir::ops::max_pool2d::Pool;
@@ -28,6 +29,14 @@ pub(super) fn conv2d(cx: &mut Cx<'_>, id: NodeId, op: &ops::Conv2d) -> Result<()
 
 /// `bit_conv2d`.
 pub(super) fn bit_conv2d(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitConv2d) -> Result<(), Refusal> {
+    let y = cx.define(cx.graph().node(id).outputs[0])?;
+    let inst = product(cx, id, op, y)?;
+    cx.emit(inst);
+    Ok(())
+}
+
+/// The instruction that stores the layer in `y`, and its line in the table of layers.
+pub(super) fn product(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitConv2d, y: BufferId) -> Result<BitConv2d, Refusal> {
     let (q, q_scale, w) = (cx.input(id, 0)?, cx.input(id, 1)?, cx.input(id, 2)?);
     let places = Places::new(cx, id, &op.window)?;
     let weights = Weights::new(cx, id, w)?;
@@ -46,13 +55,11 @@ pub(super) fn bit_conv2d(cx: &mut Cx<'_>, id: NodeId, op: &ops::BitConv2d) -> Re
         let plain = consts::bytes(tensor);
         consts::taps_first(&[outputs, channels, height, width]).map(|i| plain[i]).collect()
     })?;
-    let y = cx.define(cx.graph().node(id).outputs[0])?;
     let Places { strides, pads, dilations } = places;
     let (w_const, activation) = (packed.into(), activation(op.act));
-    cx.emit(BitConv2d { y, q, q_scale, w: w_const, scale, bias, kernel, strides, pads, dilations, activation });
     let bytes = cx.const_len(w_const) + cx.const_len(scale);
     cx.add_layer(id, w, bytes, columns as u64, info);
-    Ok(())
+    Ok(BitConv2d { y, q, q_scale, w: w_const, scale, bias, kernel, strides, pads, dilations, activation })
 }
 
 /// `max_pool2d`.

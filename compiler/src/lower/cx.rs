@@ -9,6 +9,7 @@ use bitc_ir::ops::activation;
 use bitc_ir::{Dim, Graph, NodeId, Shape, Tensor, Uses, ValueId};
 
 use super::fuse::Groups;
+use super::requantize::Chains;
 use super::{Buffer, Const, Instruction, Port, Program, Target};
 use crate::error::{Diagnostic, Failure};
 
@@ -39,6 +40,7 @@ pub(super) struct Cx<'g> {
     graph: &'g Graph,
     uses: Uses,
     groups: Groups,
+    chains: Chains,
     target: Target,
     program: Program,
     /// The buffer of each value that has one.
@@ -56,8 +58,10 @@ pub(super) struct Cx<'g> {
 impl<'g> Cx<'g> {
     pub(super) fn new(graph: &'g Graph, order: &[NodeId], target: Target) -> Self {
         let uses = graph.uses();
+        let chains = Chains::new(graph, order, &uses);
         Self {
-            groups: Groups::new(graph, order, &uses),
+            groups: Groups::new(graph, order, &uses, &chains),
+            chains,
             graph,
             uses,
             target,
@@ -87,6 +91,10 @@ impl<'g> Cx<'g> {
 
     pub(super) fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    pub(super) fn chains(&self) -> &Chains {
+        &self.chains
     }
 
     pub(super) fn target(&self) -> Target {

@@ -12,6 +12,7 @@ use bitc_ir::{DType, Graph, NodeId, Uses, ValueId};
 
 use super::cx::const_type;
 use super::map;
+use super::requantize::Chains;
 
 /// The groups of a graph.
 pub(super) struct Groups {
@@ -22,13 +23,14 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn new(graph: &Graph, order: &[NodeId], uses: &Uses) -> Self {
+    /// The groups of those nodes that are in no chain.
+    pub(super) fn new(graph: &Graph, order: &[NodeId], uses: &Uses, chains: &Chains) -> Self {
         let mut groups =
             Self { roots: vec![None; graph.nodes().len()], members: vec![Vec::new(); graph.nodes().len()] };
         // What the instruction of a group loads, and how many registers its constants and steps take at most.
         let mut loads: Vec<BTreeSet<ValueId>> = vec![BTreeSet::new(); graph.nodes().len()];
         let mut steps = vec![0; graph.nodes().len()];
-        for &id in order.iter().rev().filter(|&&id| is_map(graph, id)) {
+        for &id in order.iter().rev().filter(|&&id| is_map(graph, id) && !chains.holds(id)) {
             let node = graph.node(id);
             let y = node.outputs[0];
             let reads: BTreeSet<ValueId> = node.inputs.iter().flatten().copied().collect();

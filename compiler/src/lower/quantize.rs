@@ -7,13 +7,17 @@ use bitc_format::inst::{self, Granularity, Quantize, QuantizeKind};
 use bitc_format::{BufferId, DType, Operand};
 use bitc_ir::ops::quantize_act::{Floor, Form, Over};
 use bitc_ir::ops::{Op, QuantizeAct};
-use bitc_ir::{Dim, NodeId, Shape, ValueId};
+use bitc_ir::{Dim, Graph, NodeId, Shape, Uses, ValueId};
 
 use super::cx::{Cx, PaddedRows, Refusal};
 use super::map::Builder;
+use super::requantize;
 
 /// `quantize_act`.
 pub(super) fn quantize_act(cx: &mut Cx<'_>, id: NodeId, op: &QuantizeAct) -> Result<(), Refusal> {
+    if let Some(chain) = cx.chains().ending(id).cloned() {
+        return requantize::requantized(cx, id, &chain);
+    }
     let input = cx.input(id, 0)?;
     let [q, scale] = cx.graph().node(id).outputs[..] else {
         return Err(cx.unsupported(id, "it has not two outputs").into());
@@ -23,7 +27,7 @@ pub(super) fn quantize_act(cx: &mut Cx<'_>, id: NodeId, op: &QuantizeAct) -> Res
     let x = cx.view(input, &viewed)?;
     let viewed_scale = scale_shape(&viewed, granularity);
 
-    let (padded, plain) = readers(cx, q);
+    let Readers { padded, plain } = readers(cx.graph(), cx.uses(), q);
     // Rows of a view are not the rows that a product wants.
     let padded_here = padded && viewed == shape;
     let scale_buffer = cx.buffer(DType::F32, &viewed_scale)?;
@@ -64,22 +68,31 @@ pub(super) fn rows_of(cx: &mut Cx<'_>, q: ValueId) -> Result<PaddedRows, Refusal
     Ok(rows)
 }
 
-fn padded_rows(cx: &mut Cx<'_>, shape: &Shape) -> Result<PaddedRows, Refusal> {
+/// Buffers for rows of that shape.
+pub(super) fn padded_rows(cx: &mut Cx<'_>, shape: &Shape) -> Result<PaddedRows, Refusal> {
     let q = cx.padded_buffer(DType::I8, shape, 64)?;
     let outer = shape.0.split_last().map(|(_, outer)| outer.to_vec()).unwrap_or_default();
     Ok(PaddedRows { q, sums: cx.buffer(DType::I32, &Shape(outer))? })
 }
 
-/// Whether quantised values are read as padded rows, and whether as a plain array.
-fn readers(cx: &Cx<'_>, q: ValueId) -> (bool, bool) {
-    let readers = cx.uses().of(q);
+/// How quantised values are read.
+pub(super) struct Readers {
+    /// As padded rows.
+    pub(super) padded: bool,
+    /// As a plain array.
+    pub(super) plain: bool,
+}
+
+/// Who reads quantised values.
+pub(super) fn readers(graph: &Graph, uses: &Uses, q: ValueId) -> Readers {
+    let readers = uses.of(q);
     let is_product = |&&id: &&NodeId| {
-        let node = cx.graph().node(id);
+        let node = graph.node(id);
         let reads = node.inputs.iter().filter(|&&v| v == Some(q)).count();
         matches!(node.op, Op::BitLinear(_)) && node.inputs[0] == Some(q) && reads == 1
     };
     let products = readers.iter().filter(is_product).count();
-    (products > 0, products < cx.uses().count(q))
+    Readers { padded: products > 0, plain: products < uses.count(q) }
 }
 
 /// The shape under which activations are quantised, and which of their axes share a scale.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bitc_format::inst::{BitConv2d, BitConv2dQuantize, BitLinear, BitLinearQuantize};
 use bitc_format::{BufferId, Inst, Operand, SlotId};
 use bitc_ir::eval::eval_with;
 use bitc_ir::ops::bit_linear::accumulate;
@@ -10,7 +11,7 @@ use bitc_runtime::{Executed, Program, Trace, View};
 
 use super::LayerDifference;
 use crate::error::Diagnostic;
-use crate::lower::Lowered;
+use crate::lower::{Lowered, layer_before};
 use crate::runnable;
 
 /// What the evaluator has for every node, compared with what the runtime made as it goes.
@@ -195,6 +196,15 @@ impl Trace for Check<'_> {
             Inst::BitConv2d(inst) => {
                 self.sums(node, step, inst.q);
                 self.value(node, step);
+            }
+            Inst::BitLinearQuantize(BitLinearQuantize { layer: BitLinear { q, y, .. }, .. })
+            | Inst::BitConv2dQuantize(BitConv2dQuantize { layer: BitConv2d { q, y, .. }, .. }) => {
+                if let Some(layer) = layer_before(self.graph(), node) {
+                    self.sums(layer, step, *q);
+                }
+                if let Some((_, view)) = step.outputs.iter().find(|(id, _)| id == y) {
+                    self.quantizer(node, view);
+                }
             }
             _ => {
                 self.value(node, step);

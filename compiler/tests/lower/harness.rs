@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bitc::backend::artifact;
-use bitc::lower::{Lowered, Target, lower};
-use bitc_format::{DType, Inst};
+use bitc::lower::{Lowered, Target, layer_before, lower};
+use bitc_format::{BufferId, DType, Inst};
 use bitc_ir::ops::Op;
 use bitc_ir::ops::bit_linear::accumulate;
 use bitc_ir::text::{NoReferences, parse};
@@ -215,8 +215,49 @@ impl Trace for Check<'_> {
         let graph = &self.reference.lowered.graph;
         let Some(id) = self.reference.lowered.program.code[step.index].node else { return };
         let node = graph.node(id);
-        let input = |i: usize| graph.input(id, i).and_then(|v| self.reference.tensor(v));
+        // An instruction may complete a quantiser and have the sums of the layer before it.
+        let (layer, product) = match step.inst {
+            Inst::BitLinearQuantize(inst) => (layer_before(graph, id), Inst::BitLinear(inst.layer.clone())),
+            Inst::BitConv2dQuantize(inst) => (layer_before(graph, id), Inst::BitConv2d(inst.layer.clone())),
+            inst => (Some(id), inst.clone()),
+        };
+        self.sums(layer.expect("a layer stands before its quantiser"), &product, step);
         match (&node.op, step.inst) {
+            (Op::QuantizeAct(_), Inst::Quantize(inst)) if self.exact => {
+                self.integers(id, inst.q, step);
+                for (_, view) in step.outputs.iter().filter(|(buffer, _)| *buffer == inst.scale) {
+                    assert_eq!(view.bytes, self.reference.values[&id][1].bytes(), "scales, {}", self.context);
+                }
+            }
+            (Op::QuantizeAct(_), Inst::BitLinearQuantize(inst)) if self.exact => self.integers(id, inst.layer.y, step),
+            (Op::QuantizeAct(_), Inst::BitConv2dQuantize(inst)) if self.exact => self.integers(id, inst.layer.y, step),
+            _ => {}
+        }
+    }
+}
+
+impl Check<'_> {
+    fn input(&self, id: NodeId, i: usize) -> Option<Tensor> {
+        self.reference.lowered.graph.input(id, i).and_then(|v| self.reference.tensor(v))
+    }
+
+    /// Compares the integers that a quantiser made, and that what pads their rows is zero.
+    fn integers(&self, id: NodeId, q: BufferId, step: &Executed<'_>) {
+        let expected = &self.reference.values[&id][0];
+        for (_, view) in step.outputs.iter().filter(|(buffer, _)| *buffer == q) {
+            let row = view.shape.last().copied().unwrap_or(1);
+            let rows: usize = view.shape.iter().rev().skip(1).product();
+            let pitch = view.bytes.len().checked_div(rows).unwrap_or(0);
+            let plain: Vec<u8> = (0..rows).flat_map(|r| view.bytes[r * pitch..][..row].to_vec()).collect();
+            assert_eq!(plain, expected.bytes(), "quantised values, {}", self.context);
+            assert!((0..rows).all(|r| view.bytes[r * pitch..][row..pitch].iter().all(|&b| b == 0)));
+        }
+    }
+
+    /// Compares the sums of a layer.
+    fn sums(&self, id: NodeId, product: &Inst, step: &Executed<'_>) {
+        let input = |i: usize| self.input(id, i);
+        match (&self.reference.lowered.graph.node(id).op, product) {
             // Sums of groups are scaled one by one.
             (Op::BitLinear(op), Inst::BitLinear(_)) if op.group > 0 => assert_eq!(step.accumulators, None),
             (Op::BitLinear(_), Inst::BitLinear(_)) if self.exact => {
@@ -237,21 +278,6 @@ impl Trace for Check<'_> {
                 let at = |i: usize| (i / (pixels * outputs) * outputs + i % outputs) * pixels + i / outputs % pixels;
                 let acc: Vec<i32> = (0..acc.len()).map(|i| acc[at(i)]).collect();
                 assert_eq!(step.accumulators.as_deref(), Some(&acc[..]), "accumulators, {}", self.context);
-            }
-            (Op::QuantizeAct(_), Inst::Quantize(inst)) if self.exact => {
-                let outputs = &self.reference.values[&id];
-                for (buffer, view) in &step.outputs {
-                    if *buffer == inst.scale {
-                        assert_eq!(view.bytes, outputs[1].bytes(), "scales, {}", self.context);
-                    } else if *buffer == inst.q {
-                        let row = view.shape.last().copied().unwrap_or(1);
-                        let rows: usize = view.shape.iter().rev().skip(1).product();
-                        let pitch = view.bytes.len().checked_div(rows).unwrap_or(0);
-                        let plain: Vec<u8> = (0..rows).flat_map(|r| view.bytes[r * pitch..][..row].to_vec()).collect();
-                        assert_eq!(plain, outputs[0].bytes(), "quantised values, {}", self.context);
-                        assert!((0..rows).all(|r| view.bytes[r * pitch..][row..pitch].iter().all(|&b| b == 0)));
-                    }
-                }
             }
             _ => {}
         }

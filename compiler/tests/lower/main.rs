@@ -8,3 +8,4 @@ mod layers;
 mod network;
 mod ops;
 mod plan;
+mod requantize;

@@ -23,6 +23,7 @@ mod moves;
 mod norm;
 mod quantized;
 mod reduce;
+mod requantized;
 
 pub use dense::{Activation, Conv2d, Matmul, Pool2d, PoolKind};
 pub use elementwise::{Cast, Domain, MAX_REGISTERS, Map, MapOp, Step};
@@ -32,6 +33,7 @@ pub use moves::{BitCast, Concat, Expand, Iota, Pad, PadMode, Sizes, Slice, Trans
 pub use norm::{LayerNorm, RmsNorm, Softmax};
 pub use quantized::{BitConv2d, BitLinear, DequantLinear, Floor, Granularity, Quantize, QuantizeKind};
 pub use reduce::{Reduce, ReduceOp, Scan};
+pub use requantized::{BitConv2dQuantize, BitLinearQuantize, Steps};
 
 /// The most entries of a list inside an instruction.
 const MAX_LIST: u64 = 1 << 14;
@@ -227,7 +229,9 @@ insts! {
     // Quantised products.
     0x0400 "quantize" Quantize,
     0x0410 "bit_linear" BitLinear,
+    0x0411 "bit_linear_quantize" BitLinearQuantize,
     0x0420 "bit_conv2d" BitConv2d,
+    0x0421 "bit_conv2d_quantize" BitConv2dQuantize,
     // Logic networks.
     0x0500 "logic" Logic,
     // Access by index.

@@ -70,4 +70,4 @@ pub const MAX_RANK: usize = 8;
 /// The alignment of sections and of constants inside `data`.
 pub const ALIGN: usize = 64;
 /// The version that this crate writes; it reads this major version and any minor one.
-pub const VERSION: (u16, u16) = (1, 0);
+pub const VERSION: (u16, u16) = (1, 1);

@@ -3,14 +3,14 @@
 #[cfg(not(feature = "minimal"))]
 use alloc::{vec, vec::Vec};
 
-use bitc_format::inst::BitLinear;
+use bitc_format::inst::{BitLinear, BitLinearQuantize};
 
 use super::quantized::{shape_of, sum_rows, weights};
 use crate::RunError;
 use crate::arena;
 use crate::bind::Binding;
-use crate::frame::Frame;
-use crate::kernels::{BitProduct, Post, post};
+use crate::frame::{Frame, Taken};
+use crate::kernels::{BitProduct, Codes, Post, post};
 use crate::program::Program;
 
 /// Tokens whose groups are multiplied at once.
@@ -21,14 +21,49 @@ pub(crate) fn bit_linear(frame: &mut Frame<'_, '_>, inst: &BitLinear) -> Result<
         return grouped(frame, inst);
     }
     frame.fill(inst.y, |frame, y: &mut [f32]| {
-        let post = Post {
-            row_scale: frame.array(inst.q_scale)?.data,
-            scale: frame.array(inst.scale)?.data,
-            bias: frame.optional(inst.bias)?,
-            activation: inst.activation,
-        };
-        frame.kernels.bit_linear(product(frame, inst)?, &post, y);
+        frame.kernels.bit_linear(product(frame, inst)?, &post_of(frame, inst)?, y);
         Ok(())
+    })
+}
+
+/// `bit_linear` and the quantiser behind it.
+pub(crate) fn bit_linear_quantize(frame: &mut Frame<'_, '_>, inst: &BitLinearQuantize) -> Result<(), RunError> {
+    let layer = &inst.layer;
+    let mut q = frame.take(layer.y);
+    let mut sums = inst.row_sums.map(|id| frame.take(id));
+    let result = codes(frame, inst, &mut q, sums.as_mut());
+    frame.put(layer.y, q);
+    if let (Some(taken), Some(id)) = (sums, inst.row_sums) {
+        frame.put(id, taken);
+    }
+    result
+}
+
+fn codes(
+    frame: &Frame<'_, '_>,
+    inst: &BitLinearQuantize,
+    q: &mut Taken<'_>,
+    sums: Option<&mut Taken<'_>>,
+) -> Result<(), RunError> {
+    let product = product(frame, &inst.layer)?;
+    let q = q.elements::<i8>(frame.len(inst.layer.y))?;
+    let sums = match (sums, inst.row_sums) {
+        (Some(taken), Some(id)) => Some(taken.elements::<i32>(frame.len(id))?),
+        _ => None,
+    };
+    let pitch = q.len().checked_div(product.sums.len()).unwrap_or(product.n);
+    let out = Codes { q, pitch, sums };
+    frame.kernels.bit_linear_codes(product, &post_of(frame, &inst.layer)?, &inst.steps, out);
+    Ok(())
+}
+
+/// What happens to the sums.
+fn post_of<'f>(frame: &'f Frame<'_, '_>, inst: &BitLinear) -> Result<Post<'f>, RunError> {
+    Ok(Post {
+        row_scale: frame.array(inst.q_scale)?.data,
+        scale: frame.array(inst.scale)?.data,
+        bias: frame.optional(inst.bias)?,
+        activation: inst.activation,
     })
 }
 

@@ -2,8 +2,9 @@
 
 #[cfg(not(feature = "minimal"))]
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use bitc_format::inst::{BitConv2d, Granularity, Quantize};
+use bitc_format::inst::{BitConv2d, BitConv2dQuantize, Granularity, Quantize};
 use bitc_format::{Layout, Operand};
 
 use crate::RunError;
@@ -136,23 +137,46 @@ pub(crate) fn conv_scratch(inst: &BitConv2d, program: &Program, binding: &Bindin
 
 pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<(), RunError> {
     frame.fill_with_scratch(inst.y, |frame, y: &mut [f32], scratch| {
-        let (q_scale, scale) = (frame.array::<f32>(inst.q_scale)?.data, frame.array::<f32>(inst.scale)?.data);
-        let bias = frame.optional::<f32>(inst.bias)?;
-        let q = frame.array::<i8>(inst.q)?;
-        let images = q.shape[0];
-        let per_pixel = q_scale.len() > 1 && q_scale.len() != images;
-        let pixels: usize = frame.shape(inst.y)[2..].iter().product();
-        let out_channels = frame.shape(inst.y)[1];
-        windows(frame, inst, scratch, per_pixel.then_some(q_scale), |at, products| {
-            let n = match products {
-                Products::Exact(acc) => acc.len() / at.rows,
-                Products::Scaled(sums) => sums.len() / at.rows,
-            };
-            let q_scale = if q_scale.len() == 1 { q_scale[0] } else { q_scale[at.image] };
-            for channel in 0..n {
-                let o = at.group * n + channel;
-                let scale = if scale.len() == 1 { scale[0] } else { scale[o] };
-                let y = &mut y[(at.image * out_channels + o) * pixels + at.pixel..][..at.rows];
+        each_stretch(frame, inst, scratch, |at, compute| compute(&mut y[at]))
+    })
+}
+
+/// `bit_conv2d` and the quantiser behind it.
+pub(crate) fn bit_conv2d_quantize(frame: &mut Frame<'_, '_>, inst: &BitConv2dQuantize) -> Result<(), RunError> {
+    frame.fill_with_scratch(inst.layer.y, |frame, q: &mut [i8], scratch| {
+        each_stretch(frame, &inst.layer, scratch, |at, compute| {
+            let mut values = [0f32; PIXELS];
+            let values = &mut values[..at.len()];
+            compute(values);
+            frame.kernels.codes(values, &inst.steps, &mut q[at]);
+        })
+    })
+}
+
+/// Says for each stretch of at most [`PIXELS`] neighbouring results where it is, and computes it.
+fn each_stretch(
+    frame: &Frame<'_, '_>,
+    inst: &BitConv2d,
+    scratch: &mut AlignedBytes,
+    mut store: impl FnMut(Range<usize>, &dyn Fn(&mut [f32])),
+) -> Result<(), RunError> {
+    let (q_scale, scale) = (frame.array::<f32>(inst.q_scale)?.data, frame.array::<f32>(inst.scale)?.data);
+    let bias = frame.optional::<f32>(inst.bias)?;
+    let images = frame.shape(inst.q)[0];
+    let per_pixel = q_scale.len() > 1 && q_scale.len() != images;
+    let pixels: usize = frame.shape(inst.y)[2..].iter().product();
+    let out_channels = frame.shape(inst.y)[1];
+    windows(frame, inst, scratch, per_pixel.then_some(q_scale), |at, products| {
+        let n = match products {
+            Products::Exact(acc) => acc.len() / at.rows,
+            Products::Scaled(sums) => sums.len() / at.rows,
+        };
+        let q_scale = if q_scale.len() == 1 { q_scale[0] } else { q_scale[at.image] };
+        for channel in 0..n {
+            let o = at.group * n + channel;
+            let scale = if scale.len() == 1 { scale[0] } else { scale[o] };
+            let first = (at.image * out_channels + o) * pixels + at.pixel;
+            store(first..first + at.rows, &|y| {
                 match products {
                     Products::Exact(acc) => {
                         let sums = acc[channel..].iter().step_by(n);
@@ -167,8 +191,8 @@ pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<
                     y.iter_mut().for_each(|y| *y += bias[o]);
                 }
                 post::activate(inst.activation, y);
-            }
-        })
+            });
+        }
     })
 }
 

@@ -10,8 +10,9 @@ mod lookup;
 use core::ops::Range;
 
 use bitc_format::Layout;
+use bitc_format::inst::Steps;
 
-use super::{BitProduct, Post, post};
+use super::{BitProduct, Codes, Post, post, quantize};
 use crate::isa::{self, BLOCK, DIGITS, Isa, LookupTile, PANEL, PanelSums, PlanesTile, TILE, Table};
 
 /// Where the sums of one token with the rows of some panels go. Behind a pointer, so that the products exist once per
@@ -64,6 +65,62 @@ impl<I: Isa> Sink for Values<'_, I> {
             #[inline(always)]
             || post::part(sums, token, row, self.post, y),
         );
+    }
+}
+
+/// Stores the integers that [`Steps`] make of what [`Post`] makes of the sums.
+pub(super) struct Integers<'a, I> {
+    isa: I,
+    n: usize,
+    post: &'a Post<'a>,
+    steps: &'a Steps,
+    out: Codes<'a>,
+}
+
+impl<'a, I: Isa> Integers<'a, I> {
+    /// For results of so many tokens and outputs.
+    pub(super) fn new(
+        isa: I,
+        tokens: usize,
+        n: usize,
+        post: &'a Post<'_>,
+        steps: &'a Steps,
+        mut out: Codes<'a>,
+    ) -> Self {
+        assert!(out.pitch >= n && out.q.len() == tokens * out.pitch, "one result per token and output");
+        assert!(out.sums.as_ref().is_none_or(|sums| sums.len() == tokens), "one sum per token");
+        post.check(tokens, n);
+        if out.pitch > n {
+            out.q.chunks_exact_mut(out.pitch).for_each(|row| row[n..].fill(0));
+        }
+        if let Some(sums) = &mut out.sums {
+            sums.fill(0);
+        }
+        Self { isa, n, post, steps, out }
+    }
+}
+
+impl<I: Isa> Sink for Integers<'_, I> {
+    fn put(&mut self, token: usize, row: usize, sums: &[i32]) {
+        let Self { n, post, steps, .. } = *self;
+        assert!(row + sums.len() <= n, "as many results as outputs");
+        let q = &mut self.out.q[token * self.out.pitch + row..][..sums.len()];
+        let total = self.isa.vectorize(
+            #[inline(always)]
+            || {
+                let mut total = 0i32;
+                for (i, (sums, q)) in sums.chunks(PANEL).zip(q.chunks_mut(PANEL)).enumerate() {
+                    let mut values = [0f32; PANEL];
+                    let values = &mut values[..sums.len()];
+                    post::part(sums, token, row + i * PANEL, post, values);
+                    total = total.wrapping_add(quantize::codes(values, steps, q));
+                }
+                total
+            },
+        );
+        if let Some(all) = &mut self.out.sums {
+            all[token] = all[token].wrapping_add(total);
+        }
     }
 }
 

@@ -4,16 +4,17 @@
 //! threads.
 
 use core::fmt;
+use core::sync::atomic::{AtomicI32, Ordering};
 
 use bitc_format::Layout;
-use bitc_format::inst::Step;
+use bitc_format::inst::{Step, Steps};
 use bitc_format::logic::Program;
 
 use super::logic::BLOCK_ROWS;
 use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
+use super::{Codes, QuantizeRule, Quantized, Sharing, Tile};
 #[cfg(not(feature = "minimal"))]
 use super::{Convolution, Norm, Product};
-use super::{QuantizeRule, Quantized, Sharing, Tile};
 use crate::isa::{BLOCK, PANEL, TILE};
 use crate::pool::Pool;
 
@@ -29,12 +30,58 @@ pub(super) struct Threaded {
 }
 
 /// A part of a product and where its results go.
-struct Part<'a, T> {
+struct Part<'a, R> {
     product: BitProduct<'a>,
     /// The tokens and the rows of weights before it.
     tokens: usize,
     rows: usize,
-    out: &'a mut [T],
+    out: R,
+}
+
+impl<R> Part<'_, R> {
+    /// What belongs to the part of what is done to the sums.
+    fn post<'a>(&self, post: &Post<'a>) -> Post<'a> {
+        let (n, tokens) = (self.product.n, self.product.sums.len());
+        let row_scale =
+            if post.row_scale.len() > 1 { &post.row_scale[self.tokens..][..tokens] } else { post.row_scale };
+        let scale = if post.scale.len() > 1 { &post.scale[self.rows..][..n] } else { post.scale };
+        let bias = post.bias.map(|bias| &bias[self.rows..][..n]);
+        Post { row_scale, scale, bias, ..*post }
+    }
+}
+
+/// Results that can be handed out in parts.
+trait Results: Send + Default {
+    /// Whether these are all results of a product.
+    fn fit(&self, product: BitProduct<'_>) -> bool;
+
+    /// Those of the first tokens, or of the first outputs where there is one token, and the others.
+    fn split(self, tokens: usize, n: usize) -> (Self, Self);
+}
+
+impl<T: Send> Results for &mut [T] {
+    fn fit(&self, product: BitProduct<'_>) -> bool {
+        self.len() == product.sums.len() * product.n
+    }
+
+    fn split(self, tokens: usize, n: usize) -> (Self, Self) {
+        self.split_at_mut(tokens * n)
+    }
+}
+
+/// Rows of integers, with room behind each.
+impl Results for Codes<'_> {
+    fn fit(&self, product: BitProduct<'_>) -> bool {
+        let tokens = product.sums.len();
+        self.q.len() == tokens * self.pitch && self.sums.as_ref().is_none_or(|sums| sums.len() == tokens)
+    }
+
+    fn split(self, tokens: usize, _: usize) -> (Self, Self) {
+        let pitch = self.pitch;
+        let (q, next_q) = self.q.split_at_mut(tokens * pitch);
+        let (sums, next_sums) = self.sums.map(|sums| sums.split_at_mut(tokens)).unzip();
+        (Self { q, pitch, sums }, Self { q: next_q, pitch, sums: next_sums })
+    }
 }
 
 /// Rows for a logic program, where the answers go, how many there are, and scratch.
@@ -42,19 +89,19 @@ type Rows<'a> = (LogicInput<'a>, LogicOutput<'a>, usize, &'a mut [u64]);
 
 impl Threaded {
     /// Calls `work` with the parts of a product, on all threads.
-    fn split<T: Send>(&self, product: BitProduct<'_>, out: &mut [T], work: impl Fn(&mut Part<'_, T>) + Sync) {
+    fn split<R: Results>(&self, product: BitProduct<'_>, out: R, work: impl Fn(Part<'_, R>) + Sync) {
         let tokens = product.sums.len();
         let parts = self.pool.threads().min(PARTS);
         let size = tokens.saturating_mul(product.n).saturating_mul(product.k);
         // The rows of trit5 are not next to each other.
         let by_rows = tokens == 1 && product.layout != Layout::Trit5;
         let units = if by_rows { product.n.div_ceil(PANEL) } else { tokens };
-        if parts < 2 || units < 2 || size < WORTHWHILE || out.len() != tokens * product.n {
-            return work(&mut Part { product, tokens: 0, rows: 0, out });
+        if parts < 2 || units < 2 || size < WORTHWHILE || !out.fit(product) {
+            return work(Part { product, tokens: 0, rows: 0, out });
         }
         let panel_len = PANEL / TILE * BLOCK * product.k.div_ceil(product.layout.columns());
         let mut rest = out;
-        let mut items: [Option<Part<'_, T>>; PARTS] = core::array::from_fn(|part| {
+        let mut items: [Option<Part<'_, R>>; PARTS] = core::array::from_fn(|part| {
             let (first, end) = (units * part / parts, units * (part + 1) / parts);
             if part >= parts || first == end {
                 return None;
@@ -67,12 +114,12 @@ impl Threaded {
                 let q = &product.q[first * product.pitch..end * product.pitch];
                 (first, 0, BitProduct { q, sums: &product.sums[first..end], ..product })
             };
-            let (out, others) = core::mem::take(&mut rest).split_at_mut(product.n * product.sums.len());
+            let (out, others) = core::mem::take(&mut rest).split(product.sums.len(), product.n);
             rest = others;
             Some(Part { product, tokens, rows, out })
         });
         self.pool.each(&mut items[..parts], |part| {
-            if let Some(part) = part {
+            if let Some(part) = part.take() {
                 work(part);
             }
         });
@@ -149,13 +196,36 @@ impl Kernels for Threaded {
 
     fn bit_linear(&self, product: BitProduct<'_>, post: &Post<'_>, y: &mut [f32]) {
         self.split(product, y, |part| {
-            let (n, tokens) = (part.product.n, part.product.sums.len());
-            let row_scale =
-                if post.row_scale.len() > 1 { &post.row_scale[part.tokens..][..tokens] } else { post.row_scale };
-            let scale = if post.scale.len() > 1 { &post.scale[part.rows..][..n] } else { post.scale };
-            let bias = post.bias.map(|bias| &bias[part.rows..][..n]);
-            self.kernels.bit_linear(part.product, &Post { row_scale, scale, bias, ..*post }, part.out);
+            let post = part.post(post);
+            self.kernels.bit_linear(part.product, &post, part.out);
         });
+    }
+
+    fn bit_linear_codes(&self, product: BitProduct<'_>, post: &Post<'_>, steps: &Steps, out: Codes<'_>) {
+        if product.sums.len() != 1 || out.pitch < product.n {
+            return self.split(product, out, |part| {
+                let post = part.post(post);
+                self.kernels.bit_linear_codes(part.product, &post, steps, part.out);
+            });
+        }
+        // One row in parts, of which each has a sum.
+        let (q, tail) = out.q.split_at_mut(product.n);
+        tail.fill(0);
+        let total = AtomicI32::new(0);
+        self.split(product, q, |part| {
+            let post = part.post(post);
+            let (mut sum, pitch) = ([0], part.out.len());
+            let out = Codes { q: part.out, pitch, sums: Some(&mut sum) };
+            self.kernels.bit_linear_codes(part.product, &post, steps, out);
+            total.fetch_add(sum[0], Ordering::Relaxed);
+        });
+        if let Some([sum]) = out.sums {
+            *sum = total.into_inner();
+        }
+    }
+
+    fn codes(&self, x: &[f32], steps: &Steps, q: &mut [i8]) {
+        self.kernels.codes(x, steps, q);
     }
 
     fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {

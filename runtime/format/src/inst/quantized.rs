@@ -138,6 +138,13 @@ instruction! {
 
 impl Contract for BitLinear {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
+        self.check_layer(cx, DType::F32)
+    }
+}
+
+impl BitLinear {
+    /// The contract for a result of that type.
+    pub(super) fn check_layer(&self, cx: &Cx<'_>, result: DType) -> Result<(), Fault> {
         let q = cx.ty("q", self.q)?.aligned(64)?.dtype(&[DType::I8])?.rank(1, crate::MAX_RANK)?;
         let w = cx.ty("w", self.w)?.constant()?.rank(2, 3)?;
         if !WEIGHTS.contains(&w.layout) {
@@ -149,7 +156,8 @@ impl Contract for BitLinear {
         };
         sums_fit(w.layout, inputs)?;
         let rank = q.shape.rank();
-        let y = cx.ty("y", self.y)?.f32()?.rank(rank, rank)?;
+        let y = cx.ty("y", self.y)?.dtype(&[result])?.rank(rank, rank)?;
+        let y = if result == DType::F32 { y.dense()? } else { y };
         for axis in 0..rank.saturating_sub(1) {
             same("a dimension of `y`", q.dim(axis), y.dim(axis))?;
         }
@@ -271,7 +279,14 @@ instruction! {
 
 impl Contract for BitConv2d {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
-        let y = cx.ty("y", self.y)?.f32()?.rank(4, 4)?;
+        self.check_layer(cx, DType::F32)
+    }
+}
+
+impl BitConv2d {
+    /// The contract for a result of that type.
+    pub(super) fn check_layer(&self, cx: &Cx<'_>, result: DType) -> Result<(), Fault> {
+        let y = cx.ty("y", self.y)?.dense()?.dtype(&[result])?.rank(4, 4)?;
         let q = cx.ty("q", self.q)?.dense()?.dtype(&[DType::I8])?.rank(4, 4)?;
         let w = cx.ty("w", self.w)?.constant()?.rank(2, 3)?;
         if !WEIGHTS.contains(&w.layout) {

@@ -4,10 +4,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::inst::{
-    Activation, ArgReduce, BitCast, BitConv2d, BitLinear, Cast, Combine, Concat, Conv2d, DequantLinear, Domain, Expand,
-    Floor, Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp, Matmul, Pad, PadMode, Pick, Pool2d,
-    PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter, Sizes, Slice, Softmax, Step, TopK,
-    Transpose,
+    Activation, ArgReduce, BitCast, BitConv2d, BitConv2dQuantize, BitLinear, BitLinearQuantize, Cast, Combine, Concat,
+    Conv2d, DequantLinear, Domain, Expand, Floor, Gather, Granularity, Iota, LayerNorm, Logic, LogicHead, Map, MapOp,
+    Matmul, Pad, PadMode, Pick, Pool2d, PoolKind, Quantize, QuantizeKind, Reduce, ReduceOp, RmsNorm, Scan, Scatter,
+    Sizes, Slice, Softmax, Step, Steps, TopK, Transpose,
 };
 use crate::{BufferId, ConstId, DimId, Inst};
 
@@ -43,6 +43,20 @@ pub(super) fn bit_linear() -> BitLinear {
 /// One of each instruction, with values that make every field differ from its neighbours. They need not be valid.
 fn every_instruction() -> Vec<Inst> {
     let (y, x, c) = (BufferId(3), BufferId(5), ConstId(7));
+    let conv = BitConv2d {
+        y,
+        q: x.into(),
+        q_scale: c.into(),
+        w: c.into(),
+        scale: c.into(),
+        bias: None,
+        kernel: [1, 2],
+        strides: [3, 4],
+        pads: [5, 6, 7, 8],
+        dilations: [9, 10],
+        activation: Activation::Sigmoid,
+    };
+    let steps = Steps { step: 0.25, divide: true, offset: -11, lo: -128, hi: 127 };
     vec![
         Map {
             y,
@@ -112,20 +126,9 @@ fn every_instruction() -> Vec<Inst> {
         .into(),
         Quantize { sums: Some(BufferId(8)), floor: Floor::Add, ..quantize() }.into(),
         BitLinear { bias: Some(c.into()), activation: Activation::Tanh, ..bit_linear() }.into(),
-        BitConv2d {
-            y,
-            q: x.into(),
-            q_scale: c.into(),
-            w: c.into(),
-            scale: c.into(),
-            bias: None,
-            kernel: [1, 2],
-            strides: [3, 4],
-            pads: [5, 6, 7, 8],
-            dilations: [9, 10],
-            activation: Activation::Sigmoid,
-        }
-        .into(),
+        BitLinearQuantize { layer: bit_linear(), row_sums: Some(BufferId(8)), steps: steps.clone() }.into(),
+        conv.clone().into(),
+        BitConv2dQuantize { layer: conv, steps }.into(),
         Logic {
             y,
             x: x.into(),
