@@ -8,10 +8,9 @@
 
 use bitc_ir::ops::compare::CompareKind;
 use bitc_ir::ops::quantize_act::Form;
-use bitc_ir::ops::{Activation, BinaryKind, BitConv2d, BitLinear, Compare, QuantizeAct, Unary, UnaryKind, Where};
+use bitc_ir::ops::{Activation, BitConv2d, BitLinear, Compare, QuantizeAct, Unary, UnaryKind, Where};
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
-use crate::integers::binary;
 use crate::layer::Layer;
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
@@ -73,25 +72,31 @@ fn sign(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     Ok(g.add(Where, &[Some(above), Some(plus), Some(rest)])?.into())
 }
 
-/// Says why the sums of an integer layer become floats before the next quantiser makes integers of them.
+/// Says what becomes of the sums of an integer layer in front of the next quantiser.
 fn steps(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let Op::QuantizeAct(quantizer) = &g.node(node).op else { return Err(Miss::NoMatch) };
     let mut at = g.input(node, 0).ok_or(Miss::NoMatch)?;
-    // A step that the quantiser divides by.
-    if let Some((BinaryKind::Div | BinaryKind::Mul, a, b)) = binary(g, at) {
-        at = if g.constant(b).is_some() { a } else { b };
+    let mut alone = g.uses().count(at) == 1;
+    // A step that the quantiser divides by, and numbers that move what it rounds.
+    while let Some(producer) = g.producer_id(at).filter(|&n| matches!(g.node(n).op, Op::Binary(_) | Op::Unary(_))) {
+        let from = |i: usize| g.input(producer, i).filter(|&v| g.constant(v).is_none());
+        at = match (&g.node(producer).op, from(0), from(1)) {
+            (Op::Binary(_), Some(x), None) | (Op::Binary(_), None, Some(x)) => x,
+            (Op::Unary(Unary(UnaryKind::Round)), Some(x), _) => x,
+            _ => return Err(Miss::NoMatch),
+        };
+        alone &= g.uses().count(at) == 1;
     }
     let layer = g.producer_id(at).ok_or(Miss::NoMatch)?;
     if !matches!(g.node(layer).op, Op::BitLinear(_) | Op::BitConv2d(_)) {
         return Err(Miss::NoMatch);
     }
-    let q_scale = g.input(layer, 1).ok_or(Miss::NoMatch)?;
     Err(Miss::blocked(if quantizer.form != Form::Integer {
-        "it measures its scale on the values of the layer before, so its sums cannot stay integers"
-    } else if constant_scale(g, q_scale).is_none() {
-        "the layer before has activations whose scale is measured while running, so its sums have no fixed steps"
+        "it measures its scale on whole rows of the layer before, so the sums of that become floats first"
+    } else if !alone {
+        "something else reads the floats of the layer before, so they are stored"
     } else {
-        "it has more than two steps, so the sums of the layer before are scaled in floats and rounded again"
+        "it has more than two steps, so it rounds scaled sums: one instruction does both and stores integers"
     }))
 }
 

@@ -172,6 +172,50 @@ pub(crate) struct Integers {
     pub(crate) zero: i32,
     /// The number that `scale` holds, if it is known.
     pub(crate) step: Option<f32>,
+    /// Whether 0 is one of the whole numbers that the value may be, before they are scaled.
+    pub(crate) has_zero: bool,
+}
+
+/// The rounding r behind a value of a known range, and the b for which the value is `clip(r + b, low, high)` between the
+/// bounds of that range: what moves or limits whole numbers, or keeps them in another type, keeps their order.
+fn rounding(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, f64)> {
+    let (mut at, mut by) = (value, 0.0);
+    for _ in 0..DEPTH {
+        let node = g.producer_id(at)?;
+        let x = g.input(node, 0)?;
+        at = match &g.node(node).op {
+            Op::Unary(Unary(UnaryKind::Round)) => {
+                let fits = g.ty(at).dtype == DType::F32 && g.ty(at).shape == g.ty(value).shape;
+                return fits.then_some((at, by));
+            }
+            // Types that do not hold every number of the range have none.
+            Op::Cast(_) => range(g, at, DEPTH).map(|_| x)?,
+            Op::Clip(_) => {
+                [1, 2].into_iter().all(|i| g.input(node, i).is_none_or(|v| whole(g, v).is_some())).then_some(x)?
+            }
+            Op::Binary(Binary(kind @ (BinaryKind::Add | BinaryKind::Sub))) => {
+                let c = g.input(node, 1).filter(|_| range(g, at, DEPTH).is_some() || rounds(g, x))?;
+                let sign = if *kind == BinaryKind::Sub { -1.0 } else { 1.0 };
+                match whole(g, c) {
+                    Some(number) => {
+                        by += sign * number;
+                        x
+                    }
+                    None => {
+                        by += whole(g, x).filter(|_| *kind == BinaryKind::Add)?;
+                        c
+                    }
+                }
+            }
+            _ => return None,
+        };
+    }
+    None
+}
+
+/// The whole number of at most 16 bits that a constant of one element holds.
+fn whole(g: &Editor<'_>, value: ValueId) -> Option<f64> {
+    number(g, value).filter(|n| n.fract() == 0.0 && n.abs() <= 65536.0)
 }
 
 /// What integers are multiplied with.
@@ -205,10 +249,13 @@ pub(crate) fn integers_of(g: &mut Editor<'_>, value: ValueId, evidence: Evidence
         Some(_) if evidence == Evidence::Made => return Err(Miss::NoMatch),
         Some(q) => q,
         None => {
-            let mut moved = v;
-            if zero != 0.0 {
-                let by = g.add_const("", Tensor::scalar(zero as f32));
-                moved = g.add(Binary(BinaryKind::Sub), &[Some(v), Some(by)])?;
+            // Limits and moves behind a rounding are those of the quantiser.
+            let around_zero = low <= zero && zero <= high;
+            let behind = rounding(g, v).filter(|_| around_zero);
+            let (mut moved, by) = behind.map_or((v, -zero), |(rounded, by)| (rounded, by - zero));
+            if by != 0.0 {
+                let by = g.add_const("", Tensor::scalar(by as f32));
+                moved = g.add(Binary(BinaryKind::Add), &[Some(moved), Some(by)])?;
             }
             let (low, high) = (((low - zero) as i8).min(0), ((high - zero) as i8).max(0));
             let op = QuantizeAct { form: Form::Integer, low, high, ..QuantizeAct::default() };
@@ -227,7 +274,7 @@ pub(crate) fn integers_of(g: &mut Editor<'_>, value: ValueId, evidence: Evidence
         Factor::Rows(s, false) => (s, None),
         Factor::Rows(s, true) => (g.add(Unary(UnaryKind::Reciprocal), &[Some(s)])?, None),
     };
-    Ok(Integers { q, scale, zero: zero as i32, step })
+    Ok(Integers { q, scale, zero: zero as i32, step, has_zero: low <= 0.0 && high >= 0.0 })
 }
 
 /// What a value is a factor per row times of, and that factor, which is no constant; or divided by it.

@@ -11,7 +11,7 @@ use bitc_ir::ops::pad::PadMode;
 use bitc_ir::ops::{Activation, Binary, BinaryKind, BitConv2d, BitLinear, Dequantize, Pad, Reshape};
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};
 
-use crate::integers::{Evidence, Integers, integers_of, scaled};
+use crate::integers::{Evidence, Integers, integers_of};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -88,13 +88,11 @@ fn moved(
     (t, scale, group): (ValueId, ValueId, usize),
     bias: Option<ValueId>,
 ) -> Result<Moved, Miss> {
-    let of = |g: &mut Editor<'_>, x| {
-        integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
-            Miss::NoMatch => Miss::blocked("its activations are not quantised"),
-            other => other,
-        })
-    };
-    let Integers { mut q, scale: q_scale, zero, step } = of(g, x)?;
+    let integers = integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
+        Miss::NoMatch => Miss::blocked("its activations are not quantised"),
+        other => other,
+    })?;
+    let Integers { mut q, scale: q_scale, zero, step, has_zero } = integers;
     if zero == 0 {
         return Ok(Moved { q, q_scale, bias, added: None });
     }
@@ -106,15 +104,12 @@ fn moved(
     if let Op::BitConv2d(conv) = op
         && conv.window.pads != [0; 4]
     {
+        let border = i8::try_from(-zero).ok().filter(|_| has_zero);
+        let border = border.ok_or_else(|| Miss::blocked("zero is none of the integers that its activations can be"))?;
         let [top, left, bottom, right] = std::mem::take(&mut conv.window.pads);
         let pad = Pad { pads: vec![0, 0, top, left, 0, 0, bottom, right], mode: PadMode::Constant };
-        let (v, _) = scaled(g, x);
-        let padded = g.add(pad, &[Some(v)])?;
-        let integers = of(g, padded)?;
-        if integers.zero != zero {
-            return Err(Miss::blocked("zero is none of the integers that its activations can be"));
-        }
-        q = integers.q;
+        let border = g.add_const("", Tensor::scalar(border));
+        q = g.add(pad, &[Some(q), Some(border)])?;
     }
     let (weights, scales) = (g.constant(t), g.constant(scale));
     let (Some(weights), Some(scales)) = (weights, scales) else {
