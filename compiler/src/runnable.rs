@@ -23,7 +23,7 @@ pub enum Runnable {
     Program(Box<Program>),
 }
 
-/// An input as its caller sees it.
+/// An input or output as its caller sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Port {
     /// The name.
@@ -72,6 +72,20 @@ impl Runnable {
         match self {
             Runnable::Graph(graph) => Ok(graph.inputs().iter().map(|&v| graph_port(graph, v)).collect()),
             Runnable::Program(program) => program.inputs().iter().map(program_port).collect(),
+        }
+    }
+
+    /// The outputs, in order.
+    ///
+    /// # Errors
+    /// If an output has a type that no array has.
+    pub fn outputs(&self) -> Result<Vec<Port>, Diagnostic> {
+        match self {
+            Runnable::Graph(graph) => {
+                let port = |o: &bitc_ir::Output| Port { name: o.name.clone(), ..graph_port(graph, o.value) };
+                Ok(graph.outputs().iter().map(port).collect())
+            }
+            Runnable::Program(program) => program.outputs().iter().map(program_port).collect(),
         }
     }
 
@@ -307,8 +321,8 @@ const MAX_THREADS: usize = 256;
 /// Every instruction set that bitc has or may have kernels for.
 pub const ISAS: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
 
-fn graph_port(graph: &Graph, input: bitc_ir::ValueId) -> Port {
-    let value = graph.value(input);
+fn graph_port(graph: &Graph, value: bitc_ir::ValueId) -> Port {
+    let value = graph.value(value);
     let dims = value.ty.shape.0.iter().map(ToString::to_string).collect();
     Port { name: value.name.clone(), dtype: value.ty.dtype, dims }
 }

@@ -47,13 +47,45 @@ impl InputArgs {
     }
 }
 
+/// What arrays are for.
+#[derive(Clone, Copy)]
+enum Side {
+    Input,
+    /// What the outputs should be.
+    Expected,
+}
+
+impl Side {
+    fn noun(self) -> &'static str {
+        match self {
+            Side::Input => "input",
+            Side::Expected => "output",
+        }
+    }
+
+    fn option(self) -> &'static str {
+        match self {
+            Side::Input => "--input",
+            Side::Expected => "--expected",
+        }
+    }
+}
+
 /// The arrays that `[NAME=]FILE` texts name, in the order of the ports, each converted to the type of its port.
 pub(super) fn read(texts: &[String], runnable: &Runnable) -> Result<Vec<Tensor>, Failure> {
-    let ports = runnable.inputs()?;
+    read_ports(texts, &runnable.inputs()?, Side::Input)
+}
+
+/// What the outputs should be, in their order.
+pub(super) fn read_expected(texts: &[String], runnable: &Runnable) -> Result<Vec<Tensor>, Failure> {
+    read_ports(texts, &runnable.outputs()?, Side::Expected)
+}
+
+fn read_ports(texts: &[String], ports: &[Port], side: Side) -> Result<Vec<Tensor>, Failure> {
     let mut faults = Vec::new();
     let mut tensors = Vec::new();
-    for (port, path) in ports.iter().zip(bind(texts, &ports)?) {
-        let read = || fits(port, &npy::read(&path)?).and_then(|tensor| convert(&tensor, port));
+    for (port, path) in ports.iter().zip(bind(texts, ports, side)?) {
+        let read = || fits(port, &npy::read(&path)?, side).and_then(|tensor| convert(&tensor, port));
         match read().map_err(|d| d.file(path.display().to_string())) {
             Ok(tensor) => tensors.push(tensor),
             Err(d) => faults.push(d),
@@ -64,7 +96,8 @@ pub(super) fn read(texts: &[String], runnable: &Runnable) -> Result<Vec<Tensor>,
 }
 
 /// The file of each port.
-fn bind(texts: &[String], ports: &[Port]) -> Result<Vec<PathBuf>, Failure> {
+fn bind(texts: &[String], ports: &[Port], side: Side) -> Result<Vec<PathBuf>, Failure> {
+    let noun = side.noun();
     let mut faults = Vec::new();
     let mut named: BTreeMap<usize, &str> = BTreeMap::new();
     let mut unnamed = Vec::new();
@@ -77,12 +110,12 @@ fn bind(texts: &[String], ports: &[Port]) -> Result<Vec<PathBuf>, Failure> {
         match ports.iter().position(|p| p.name == name) {
             Some(i) => {
                 if named.insert(i, path).is_some() {
-                    faults.push(Diagnostic::usage(format!("input {} is given twice", quoted(name))));
+                    faults.push(Diagnostic::usage(format!("{noun} {} is given twice", quoted(name))));
                 }
             }
             None => {
                 let names = ports.iter().map(|p| p.name.as_str());
-                let unknown = Diagnostic::usage(format!("the model has no input {}", quoted(name)));
+                let unknown = Diagnostic::usage(format!("the model has no {noun} {}", quoted(name)));
                 let unknown = unknown.expected(names.clone().collect::<Vec<_>>().join(", "));
                 faults.push(unknown.suggest(name, names));
             }
@@ -94,15 +127,16 @@ fn bind(texts: &[String], ports: &[Port]) -> Result<Vec<PathBuf>, Failure> {
         match named.get(&i).copied().or_else(|| rest.next()) {
             Some(path) => paths.push(PathBuf::from(path)),
             None if faults.is_empty() => {
-                let missing = Diagnostic::usage(format!("input {} is missing", quoted(&port.name)));
-                faults.push(missing.expected(port).hint(format!("--input {}=FILE.npy", port.name)));
+                let missing = Diagnostic::usage(format!("{noun} {} is missing", quoted(&port.name)));
+                faults.push(missing.expected(port).hint(format!("{} {}=FILE.npy", side.option(), port.name)));
             }
             None => {}
         }
     }
     let left = rest.count();
     if left > 0 {
-        let many = Diagnostic::usage("there are more arrays than inputs").expected(format!("{} arrays", ports.len()));
+        let many = Diagnostic::usage(format!("there are more arrays than {noun}s"))
+            .expected(format!("{} arrays", ports.len()));
         faults.push(many.found(ports.len() + left));
     }
     Failure::check(faults)?;
@@ -110,12 +144,12 @@ fn bind(texts: &[String], ports: &[Port]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Rank and fixed dimensions of an array are those of its port. What symbols stand for is checked where it is run.
-fn fits(port: &Port, tensor: &Tensor) -> Result<Tensor, Diagnostic> {
+fn fits(port: &Port, tensor: &Tensor, side: Side) -> Result<Tensor, Diagnostic> {
     let same = |(want, have): (&String, &usize)| want.parse::<usize>().map_or(true, |n| n == *have);
     if port.dims.len() == tensor.rank() && port.dims.iter().zip(tensor.dims()).all(same) {
         return Ok(tensor.clone());
     }
-    let wrong = Diagnostic::wrong_input(format!("the array does not fit input {}", quoted(&port.name)));
+    let wrong = Diagnostic::wrong_input(format!("the array does not fit {} {}", side.noun(), quoted(&port.name)));
     Err(wrong.expected(port).found(tensor.ty()))
 }
 
@@ -198,7 +232,7 @@ mod tests {
 
     fn bound(texts: &[&str]) -> Result<Vec<PathBuf>, String> {
         let texts: Vec<String> = texts.iter().map(|&t| t.to_owned()).collect();
-        bind(&texts, &ports()).map_err(|f| f.print(crate::error::Format::Short))
+        bind(&texts, &ports(), Side::Input).map_err(|f| f.print(crate::error::Format::Short))
     }
 
     #[test]
@@ -214,10 +248,11 @@ mod tests {
     #[test]
     fn shapes_are_compared_where_they_are_numbers() {
         let port = &ports()[0];
-        assert!(fits(port, &Tensor::splat(&[7, 4], 0f32)).is_ok());
-        let text = fits(port, &Tensor::splat(&[7, 5], 0f32)).unwrap_err().print(crate::error::Format::Short);
+        assert!(fits(port, &Tensor::splat(&[7, 4], 0f32), Side::Input).is_ok());
+        let wrong = fits(port, &Tensor::splat(&[7, 5], 0f32), Side::Input);
+        let text = wrong.unwrap_err().print(crate::error::Format::Short);
         assert!(text.contains("expected f32[N, 4]; found f32[7, 5]"), "{text}");
-        assert!(fits(port, &Tensor::splat(&[4], 0f32)).is_err());
+        assert!(fits(port, &Tensor::splat(&[4], 0f32), Side::Input).is_err());
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! `bitc verify`: whether an artifact computes what its model does.
 
+mod oracle;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use bitc_ir::{Graph, Tensor};
+use bitc_ir::Tensor;
 use bitc_runtime::kernels::{self, Kernels};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
+use self::oracle::{Oracle, Reference};
 use super::console::Console;
 use super::inputs::InputArgs;
 use super::model::{ModelArgs, Sizes, sizes};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
 use crate::runnable::{Runnable, is_artifact, kernels_on};
-use crate::verify::{Comparison, Flip, Subject, Tolerance, reference};
+use crate::verify::{Comparison, Flip, Subject, Tolerance};
 
 /// Compare an artifact with its model: outputs, and the integer sums of every layer bit for bit
 #[derive(Debug, Args)]
@@ -23,6 +26,7 @@ use crate::verify::{Comparison, Flip, Subject, Tolerance, reference};
   bitc verify model.yaml model.bit --samples 100
   bitc verify model.yaml model.bit --batch 0,1,2,7,64,1000 --isa all
   bitc verify model.yaml model.bit --rtol 1e-6 --atol 0 --json
+  bitc verify model.onnx model.bit --input x.npy --expected onnxruntime.npy   against what another engine gave
 
 The exit code is 1 where they differ. Rows in which an 8-bit activation was rounded to the other side of
 a tie are named and accepted while they are few and small, or each such activation is shown to lie next to
@@ -43,6 +47,9 @@ pub(super) struct Verify {
     /// What the model is run on.
     #[arg(long, value_name = "eval|tract", default_value = "eval")]
     reference: Reference,
+    /// What an output should be for the inputs, by another engine; without NAME in the order of the outputs.
+    #[arg(long, value_name = "[NAME=]Y.npy", requires = "inputs", conflicts_with = "reference")]
+    expected: Vec<String>,
     /// The instruction set; `all` for every one of this machine. Default: the best.
     #[arg(long, value_name = "NAME|all")]
     isa: Option<String>,
@@ -62,66 +69,6 @@ pub(super) struct Verify {
     model_args: ModelArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum Reference {
-    /// The reference evaluator.
-    Eval,
-    /// tract, an engine that shares no code with bitc.
-    Tract,
-}
-
-/// What says which outputs are right.
-enum Oracle {
-    /// The reference evaluator.
-    Evaluator,
-    /// The model's own file in tract.
-    #[cfg(feature = "tract")]
-    Tract(crate::oracle::Oracle),
-}
-
-impl Oracle {
-    #[cfg(feature = "tract")]
-    fn new(reference: Reference, path: &std::path::Path) -> Result<Self, Diagnostic> {
-        Ok(match reference {
-            Reference::Eval => Oracle::Evaluator,
-            Reference::Tract => Oracle::Tract(crate::oracle::Oracle::new(Source::read(path)?)?),
-        })
-    }
-
-    #[cfg(not(feature = "tract"))]
-    fn new(reference: Reference, _: &std::path::Path) -> Result<Self, Diagnostic> {
-        match reference {
-            Reference::Eval => Ok(Oracle::Evaluator),
-            Reference::Tract => Err(Diagnostic::unsupported("this build has no tract to compare with")
-                .hint("`cargo install --features tract` builds it in")),
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Oracle::Evaluator => "the evaluator",
-            #[cfg(feature = "tract")]
-            Oracle::Tract(_) => "tract",
-        }
-    }
-
-    /// The graph that is run, where it can be looked into.
-    fn graph<'m>(&self, model: &'m Runnable) -> Option<&'m Graph> {
-        match (self, model) {
-            (Oracle::Evaluator, Runnable::Graph(graph)) => Some(graph),
-            _ => None,
-        }
-    }
-
-    fn run(&self, model: &Runnable, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
-        match self {
-            Oracle::Evaluator => reference(model, inputs),
-            #[cfg(feature = "tract")]
-            Oracle::Tract(oracle) => oracle.run(inputs),
-        }
-    }
-}
-
 /// A comparison with what it was made on.
 struct Run {
     batch: usize,
@@ -134,9 +81,10 @@ impl Verify {
         self.model_args.settings_of_the_model()?;
         console.step("reading");
         let path = self.model_args.find(&self.model)?;
-        let oracle = Oracle::new(self.reference, &path)?;
+        let engine = Oracle::engine(self.reference, &path)?;
         let (model, warnings) = Runnable::read(&path, &self.model_args.unbound())?;
         warnings.iter().for_each(|w| console.warn(w));
+        let oracle = if self.expected.is_empty() { engine } else { Oracle::given(&self.expected, &model)? };
         let artifact = Source::read(&self.artifact)?;
         let name = artifact.name();
         if !is_artifact(artifact.bytes.bytes()) {
@@ -245,7 +193,7 @@ fn run_json(run: &Run, finite: &dyn Fn(f64) -> Value) -> Value {
         "batch": run.batch, "isa": run.isa, "equal": c.agrees(),
         "outputs": outputs.collect::<Vec<_>>(), "layers": layers.collect::<Vec<_>>(),
         "first_diverging_layer": c.first_diverging, "max_relative_difference_from_frozen": c.from_frozen.map(finite),
-        "flipped_rows": c.flipped_rows, "flips": c.flips.iter().map(flip).collect::<Vec<_>>(),
+        "rows_on_border": c.on_border, "flipped_rows": c.flipped_rows, "flips": c.flips.iter().map(flip).collect::<Vec<_>>(),
     })
 }
 
@@ -284,6 +232,13 @@ fn report(runs: &[Run], subject: &Subject, agree: bool) -> String {
                 text,
                 "    row {}: {:.1e} steps from the border, an input of {layer} is {} in the model and {} in its frozen graph",
                 f.row, f.distance, f.model, f.frozen
+            );
+        }
+        if !c.on_border.is_empty() {
+            let _ = writeln!(
+                text,
+                "  on the border between two integers, where engines may differ: {}",
+                rows(&c.on_border)
             );
         }
         if let Some(layer) = &c.first_diverging {

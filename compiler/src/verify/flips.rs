@@ -25,6 +25,9 @@ use crate::runnable;
 /// How near to a border an element must be, in steps between integers.
 const NEAR: f64 = 1e-3;
 
+/// How far sums of floats in different orders are usually apart at most, in units of the last place.
+const ULPS: f64 = 4.0;
+
 /// An element that is rounded to the other side in the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flip {
@@ -164,26 +167,10 @@ impl Replay<'_> {
 
     /// The elements of a quantiser next to a border, if the node is one.
     fn near(&self, node: NodeId, read: &BTreeMap<ValueId, Tensor>, made: &Tensor) -> Option<Vec<Flip>> {
-        let op = &self.graph.node(node).op;
-        let (low, high) = bounds(op)?;
         let x = self.value(self.graph.input(node, 0)?, read)?;
-        let steps = match op {
-            Op::QuantizeAct(op) => op.steps(x).ok()?,
-            _ => x.to_vec::<f32>()?,
-        };
-        let width = steps.len().div_ceil(self.count()).max(1);
-        let near = steps.iter().zip(made.to_f64()).enumerate().filter_map(|(element, (&step, frozen))| {
-            let (row, step) = (element / width, f64::from(step));
-            let distance = (step - step.floor() - 0.5).abs();
-            let (below, above) = (step.floor(), step.floor() + 1.0);
-            if !(self.rows.contains(&row) && distance < NEAR && below >= low && above <= high) {
-                return None;
-            }
-            let model = if frozen == below { above } else { below };
-            let layer = self.layer(node);
-            Some(Flip { row, layer, frozen: frozen as i32, model: model as i32, distance, node, element })
-        });
-        Some(near.collect())
+        let mut near = next_to_border(self.graph, node, x, made, self.count(), |_| NEAR)?;
+        near.retain(|flip| self.rows.contains(&flip.row));
+        Some(near)
     }
 
     fn value<'v>(&'v self, value: ValueId, read: &'v BTreeMap<ValueId, Tensor>) -> Option<&'v Tensor> {
@@ -194,15 +181,60 @@ impl Replay<'_> {
             ValueDef::Node(..) => read.get(&value),
         }
     }
+}
 
-    /// The layer that reads a quantiser: where it came from, or what it is called.
-    fn layer(&self, node: NodeId) -> String {
-        let q = self.graph.node(node).outputs[0];
-        let reader = self.graph.nodes().map(|(_, n)| n).find(|n| n.inputs.contains(&Some(q)));
-        let reader = reader.unwrap_or_else(|| self.graph.node(node));
-        let origin = reader.origin.to_string();
-        if origin.is_empty() { self.graph.value(reader.outputs[0]).name.clone() } else { origin }
-    }
+/// The elements that a quantiser of `x` has nearer to a border between two integers than `distance` allows for a value in
+/// steps; `None` if the node is no quantiser.
+fn next_to_border(
+    graph: &Graph,
+    node: NodeId,
+    x: &Tensor,
+    made: &Tensor,
+    rows: usize,
+    allowed: impl Fn(f64) -> f64,
+) -> Option<Vec<Flip>> {
+    let op = &graph.node(node).op;
+    let (low, high) = bounds(op)?;
+    let steps = match op {
+        Op::QuantizeAct(op) => op.steps(x).ok()?,
+        _ => x.to_vec::<f32>()?,
+    };
+    let width = steps.len().div_ceil(rows).max(1);
+    let near = steps.iter().zip(made.to_f64()).enumerate().filter_map(|(element, (&step, frozen))| {
+        let (row, step) = (element / width, f64::from(step));
+        let distance = (step - step.floor() - 0.5).abs();
+        let (below, above) = (step.floor(), step.floor() + 1.0);
+        if !(distance < allowed(step) && below >= low && above <= high) {
+            return None;
+        }
+        let model = if frozen == below { above } else { below };
+        Some(Flip {
+            row,
+            layer: reader(graph, node),
+            frozen: frozen as i32,
+            model: model as i32,
+            distance,
+            node,
+            element,
+        })
+    });
+    Some(near.collect())
+}
+
+/// The rows in which a quantiser of `x` has an element so near to a border that a computation in another order may come
+/// out on its other side, though each is as right as the other.
+pub(super) fn rows_on_border(graph: &Graph, node: NodeId, x: &Tensor, made: &Tensor, rows: usize) -> BTreeSet<usize> {
+    let near = next_to_border(graph, node, x, made, rows, |step| ULPS * f64::from(f32::EPSILON) * step.abs());
+    rows_of(&near.unwrap_or_default())
+}
+
+/// The layer that reads a quantiser: where it came from, or what it is called.
+fn reader(graph: &Graph, node: NodeId) -> String {
+    let q = graph.node(node).outputs[0];
+    let reader = graph.nodes().map(|(_, n)| n).find(|n| n.inputs.contains(&Some(q)));
+    let reader = reader.unwrap_or_else(|| graph.node(node));
+    let origin = reader.origin.to_string();
+    if origin.is_empty() { graph.value(reader.outputs[0]).name.clone() } else { origin }
 }
 
 /// The sum of squared differences of each row.

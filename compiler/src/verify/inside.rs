@@ -10,6 +10,7 @@ use bitc_ir::{Graph, NodeId, Op, Tensor, ValueId};
 use bitc_runtime::{Executed, Program, Trace, View};
 
 use super::LayerDifference;
+use super::flips::rows_on_border;
 use crate::error::Diagnostic;
 use crate::lower::{Lowered, layer_before};
 use crate::runnable;
@@ -43,9 +44,9 @@ impl<'a> Check<'a> {
             values.insert(node, outputs.to_vec());
         })
         .map_err(|e| runnable::eval_error(&e))?;
+        let batch = inputs.first().and_then(|t| t.dims().first().copied()).unwrap_or(1);
         let code = lowered.program.code.iter().enumerate();
         let last = code.filter_map(|(i, inst)| Some((inst.node?, i))).collect();
-        let batch = inputs.first().and_then(|t| t.dims().first().copied()).unwrap_or(1);
         Ok(Self {
             program,
             lowered,
@@ -80,6 +81,15 @@ impl<'a> Check<'a> {
 
     fn input(&self, node: NodeId, i: usize) -> Option<Tensor> {
         self.graph().input(node, i).and_then(|v| self.tensor(v))
+    }
+
+    /// The rows that may come out a step apart in another engine.
+    pub(super) fn on_border(&self) -> BTreeSet<usize> {
+        let rows = self.values.iter().filter_map(|(&node, made)| {
+            let x = self.input(node, 0)?;
+            Some(rows_on_border(self.graph(), node, &x, made.first()?, self.batch.max(1)))
+        });
+        rows.flatten().collect()
     }
 
     /// What a quantiser made, against the evaluator: rows where an element moved by one step are flips.

@@ -88,6 +88,38 @@ fn rounding_flips_are_shown_in_any_number_of_rows_while_they_are_rare() {
 }
 
 #[test]
+fn what_another_engine_gave_is_compared_and_its_flips_are_named() {
+    let bench = Bench::new();
+    bench.write("engine.bir", rounding("1.000001").as_bytes());
+    bench.write("model.bir", rounding("1").as_bytes());
+    bench.ok("compile model.bir");
+    let value = |r: usize, i: usize| if (r, i) == (3, 7) { 40.499_99 } else { (i % 50 + r % 40) as f32 };
+    let rows = (0..20).flat_map(|r| (0..300).map(move |i| value(r, i)));
+    bench.array("x.npy", &Tensor::new(&[20, 300], &rows.collect::<Vec<_>>()));
+    bench.ok("run engine.bir --input x.npy --output y.npy");
+    // The flip is half a unit of sums of thousands: within the tolerance, but named.
+    let done = bench.ok("verify model.bir model.bit --input x.npy --expected y.npy");
+    assert!(done.stdout.contains("row 3: ") && done.stdout.contains("is 41 in the model and 40"), "{}", done.stdout);
+    let tight = "verify model.bir model.bit --input x.npy --expected y=y.npy --rtol 1e-6 --atol 0";
+    let json = bench.ok(&format!("{tight} --json")).json();
+    let run = &json["runs"][0];
+    assert_eq!((&run["flipped_rows"], &run["rows_on_border"]), (&vec![3].into(), &vec![3].into()), "{json}");
+    // Without another engine it is still known which row may differ.
+    let alone = bench.ok("verify model.bir model.bit --input x.npy");
+    assert!(alone.stdout.contains("where engines may differ: row 3\n"), "{}", alone.stdout);
+
+    let wrong = bench.read("y.npy").to_f64().iter().map(|v| *v as f32 * 1.01).collect::<Vec<_>>();
+    bench.array("wrong.npy", &Tensor::new(&[20, 2], &wrong));
+    bench.fails("verify model.bir model.bit --input x.npy --expected wrong.npy", 1, &["does not compute"]);
+    bench.array("few.npy", &Tensor::new(&[19, 2], &wrong[2..]));
+    bench.fails("verify model.bir model.bit --input x.npy --expected few.npy", 1, &["does not compute"]);
+    bench.array("wide.npy", &Tensor::new(&[20, 3], &[0f32; 60]));
+    bench.fails("verify model.bir model.bit --input x.npy --expected wide.npy", 1, &["does not fit output `y`"]);
+    bench.fails("verify model.bir model.bit --input x.npy --expected z=y.npy", 2, &["no output `z`"]);
+    bench.fails("verify model.bir model.bit --expected y.npy", 2, &["--input"]);
+}
+
+#[test]
 fn two_artifacts_are_compared() {
     let bench = Bench::new();
     let x = random::tensor(DType::F32, &[40, 6], 5);
