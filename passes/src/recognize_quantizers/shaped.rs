@@ -2,7 +2,7 @@
 
 use bitc_ir::ops::quantize_act::{Form, Over};
 use bitc_ir::ops::{Dequantize, QuantizeAct, Reshape};
-use bitc_ir::{NodeId, Op, ValueId};
+use bitc_ir::{Dim, NodeId, Op, ValueId};
 
 use crate::integers::ones;
 use crate::rewrite::{Editor, Miss, Replacement};
@@ -31,7 +31,7 @@ pub(super) fn transposed(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement
     let over = if op.form == Form::Integer { Some(op.over) } else { over };
     op.over = over.ok_or_else(|| Miss::blocked("no quantiser measures over these axes"))?;
     let constant = g.constant(scale).is_some_and(|t| t.numel() == 1);
-    if !constant && g.node(quantizer).outputs.get(1) != Some(&scale) {
+    if !constant && !is_measured(g, quantizer, scale) {
         return Err(Miss::blocked("its scale is not the one that was measured"));
     }
     let x = g.add(transpose, &[g.input(quantizer, 0)])?;
@@ -39,6 +39,14 @@ pub(super) fn transposed(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement
     let [q, measured] = outputs[..] else { return Err(Miss::NoMatch) };
     let scale = if constant { scale } else { measured };
     Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into())
+}
+
+/// Whether a scale is the one that a quantiser measured; a single number may have lost its axes since.
+fn is_measured(g: &Editor<'_>, quantizer: NodeId, scale: ValueId) -> bool {
+    let single = |v: ValueId| g.ty(v).shape.0.iter().all(Dim::is_one);
+    let before = g.producer::<Reshape>(scale).and_then(|(n, _)| g.input(n, 0)).filter(|&v| single(v));
+    let measured = g.node(quantizer).outputs.get(1);
+    measured == Some(&scale) || (measured.is_some() && measured == before.as_ref())
 }
 
 /// Whether a layer reads a value.
@@ -72,7 +80,7 @@ pub(super) fn reshaped(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, 
         return Err(Miss::blocked("elements with a common scale would come apart"));
     }
     let constant = g.constant(scale).is_some_and(|t| t.numel() == 1);
-    if !constant && g.node(quantizer).outputs.get(1) != Some(&scale) {
+    if !constant && !is_measured(g, quantizer, scale) {
         return Err(Miss::blocked("its scale is not the one that was measured"));
     }
     let x = g.add(Reshape { shape: new }, &[g.input(quantizer, 0)])?;
