@@ -18,6 +18,7 @@ pub mod cli;
 mod clock;
 pub mod compile;
 pub mod error;
+pub mod explain;
 pub mod export;
 pub mod files;
 pub mod frontend;

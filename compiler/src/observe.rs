@@ -1,15 +1,14 @@
-//! What the options `--print-after`, `--dump-dir`, `--timings` and `--explain` show: an observer of the pass manager.
+//! What the options `--print-after`, `--dump-dir` and `--timings` show: an observer of the pass manager.
 //!
 //! The observer writes as it goes to the stream it was given and into the dump folder. A fault of writing does not stop
 //! the passes; [`Watch::finish`] reports it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 
 use bitc_ir::text::{PrintOptions, print, print_with};
-use bitc_ir::{Graph, Origin, Tensor};
+use bitc_ir::{Graph, Tensor};
 use bitc_passes::{Changed, Observer, PassReport, Remark, RemarkKind};
 
 use crate::error::{Diagnostic, Failure};
@@ -195,67 +194,5 @@ impl Seen {
         let total: f64 = self.passes.iter().map(|(r, _)| r.took.as_secs_f64() * 1e3).sum();
         let _ = writeln!(text, "{:>4}  {:<28} {total:>10.3}", "", "all passes");
         text
-    }
-}
-
-/// The nodes of a source as [`explain`] shows them: names and the operations that carry them, without the weights.
-#[derive(Clone, Debug, Default)]
-pub struct SourceNodes(Vec<(String, Vec<&'static str>)>);
-
-impl SourceNodes {
-    /// The nodes of a graph by the first name of their origin.
-    pub fn of(graph: &Graph) -> Self {
-        let mut rows: Vec<(String, Vec<&'static str>)> = Vec::new();
-        let mut row_of: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, node) in graph.nodes() {
-            let Some(name) = node.origin.names().first() else { continue };
-            let row = *row_of.entry(name).or_insert_with(|| {
-                rows.push((name.clone(), Vec::new()));
-                rows.len() - 1
-            });
-            rows[row].1.push(node.op.name());
-        }
-        Self(rows)
-    }
-}
-
-/// What became of each node of the source: the operations that stand for it at the end, what was applied to it, and
-/// what was not and why. Nodes are told apart by the first name of their origin; those that share it are one row.
-pub fn explain(source: &SourceNodes, result: &Graph, remarks: &[Remark]) -> String {
-    let rows = &source.0;
-    let became = by_name(result.nodes().map(|(_, n)| (&n.origin, n.op.name().to_owned())));
-    let said = by_name(remarks.iter().map(|r| (&r.origin, said(r))));
-    let names: Vec<String> = rows.iter().map(|(name, _)| crate::error::escape(name)).collect();
-    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).min(40);
-    let mut text = String::new();
-    for ((key, ops), name) in rows.iter().zip(&names) {
-        let became = became.get(key.as_str()).map_or_else(|| "gone".to_owned(), |ops| ops.join(", "));
-        let _ = writeln!(text, "{name:<width$}  {} -> {became}", ops.join(", "));
-        let mut seen = BTreeSet::new();
-        for line in said.get(key.as_str()).into_iter().flatten().filter(|line| seen.insert(line.as_str())) {
-            let _ = writeln!(text, "{:width$}    {line}", "");
-        }
-    }
-    text
-}
-
-/// What carries each name, in order.
-fn by_name<'a>(items: impl Iterator<Item = (&'a Origin, String)>) -> BTreeMap<&'a str, Vec<String>> {
-    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (origin, text) in items {
-        for name in origin.names() {
-            all.entry(name).or_default().push(text.clone());
-        }
-    }
-    all
-}
-
-fn said(remark: &Remark) -> String {
-    let (pass, rule) = (remark.pass, remark.rule);
-    match &remark.kind {
-        RemarkKind::Applied => format!("{pass}/{rule}"),
-        RemarkKind::Blocked(reason) => format!("not {pass}/{rule}: {reason}"),
-        RemarkKind::Note(note) => format!("{pass}: {note}"),
-        RemarkKind::Warning(text) => format!("{pass}: warning: {text}"),
     }
 }

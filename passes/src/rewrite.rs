@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 
 use bitc_ir::graph::Uses;
-use bitc_ir::{Graph, NodeId, Op, Origin, Tensor, TypeError, ValueId};
+use bitc_ir::{Graph, NodeId, Op, Tensor, TypeError, ValueId};
 
 use crate::pass::{Changed, PassCx, PassError, RemarkKind};
 
@@ -211,11 +211,11 @@ impl Driver {
             replaced.extend(graph.producer_id(old));
         }
         // What the rewrite made superfluous is what the new nodes stand for.
-        let mut origin = Origin::default();
+        let mut origins = Vec::new();
         for old in replaced {
             for dead in self.uses.release(graph, old) {
                 self.dead[dead.index()] = true;
-                origin.merge(&graph.node(dead).origin.clone());
+                origins.push((graph.node(dead).op.name(), graph.node(dead).origin.clone()));
                 let read: Vec<ValueId> = graph.node(dead).inputs.iter().copied().flatten().collect();
                 self.enqueue(read.iter().filter_map(|&v| graph.producer_id(v)).collect());
                 // A weight that was rewritten is not held twice.
@@ -223,7 +223,10 @@ impl Driver {
             }
         }
         for &new in &added {
-            graph.merge_origin(new, &origin);
+            // A node goes by the name of the one that it continues, such as the layer that an activation was drawn into.
+            let continues = graph.node(new).op.name();
+            let (same, others): (Vec<_>, Vec<_>) = origins.iter().partition(|(op, _)| *op == continues);
+            same.iter().chain(&others).for_each(|(_, origin)| graph.merge_origin(new, origin));
         }
         self.enqueue(added);
         Ok(true)

@@ -14,8 +14,9 @@ use super::model::{ModelArgs, PipelineArgs};
 use crate::backend::{self, EXPORTERS};
 use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
+use crate::explain::SourceNodes;
 use crate::lower::Target;
-use crate::observe::{self, PrintAfter, Seen, SourceNodes, Watch, explain};
+use crate::observe::{self, PrintAfter, Seen, Watch};
 use crate::output;
 use crate::pipeline::Pipeline;
 use crate::runnable::Runnable;
@@ -191,7 +192,7 @@ impl Compile {
             console.warn(&Diagnostic::wrong_input(warning).file(file.as_str()));
         }
         if self.explain {
-            console.note(&explain(&source, &graph, &seen.remarks));
+            console.asked(&source.explain(&graph, &seen.remarks));
         } else {
             // A rewrite by choice says what it costs.
             seen.notes("rewrite-to-ternary").iter().for_each(|line| console.note(line));
@@ -317,7 +318,7 @@ impl WatchArgs {
         compile::run_passes(graph, pipeline, options, &mut watch)?;
         let seen = watch.finish()?;
         if self.timings {
-            console.note(&seen.timings());
+            console.asked(&seen.timings());
         }
         Ok(seen)
     }

@@ -49,6 +49,11 @@ impl Console {
         }
     }
 
+    /// Prints what an option of its own asks for, quiet or not.
+    pub(super) fn asked(&self, text: &str) {
+        complain(text);
+    }
+
     /// Prints a line that only `-v` asks for.
     pub(super) fn detail(&self, text: &str) {
         if self.verbose > 0 {

@@ -81,6 +81,50 @@ fn explain_says_what_became_of_each_layer() {
 }
 
 #[test]
+fn explain_has_one_line_for_each_layer_of_the_source() {
+    let bench = Bench::new();
+    // A quantiser of many nodes, a product, its bias and an activation: one layer. A float layer follows.
+    let model = "graph @g(%x: f32[N, 4]) {
+        const %l: f32 = dense [127]
+        const %low: f32 = dense [-128]
+        const %w: f32[2, 4] = dense [0.5, 0, -0.5, 0.5, 0.5, 0.5, 0, -0.5]
+        const %v: f32[2, 2] = dense [0.1, 0.2, 0.3, 0.7]
+        const %b: f32[2] = dense [1, 2]
+        %a = abs(%x) from \"fc1/abs\"
+        %m = reduce_max(%a) {axes = [-1]} from \"fc1/max\"
+        %s = div(%m, %l) from \"fc1/div\"
+        %d = div(%x, %s) from \"fc1/scaled\"
+        %r = round(%d) from \"fc1/round\"
+        %c = clip(%r, %low, %l) from \"fc1/clip\"
+        %q = mul(%c, %s) from \"fc1/mul\"
+        %p = linear(%q, %w) from \"fc1/linear\"
+        %z = add(%p, %b) from \"fc1/bias\"
+        %h = relu(%z) from \"relu\"
+        %y = linear(%h, %v) from \"fc2/linear\"
+        return %y\n}\n";
+    bench.write("m.bir", model.as_bytes());
+    let text = bench.ok("compile m.bir --explain --quiet").stderr;
+    let layers: Vec<&str> = text.lines().skip(1).take_while(|line| *line != "nodes:").collect();
+    let expected = [
+        "  fc1/linear  linear -> bit_linear, ternary weights, one scale, 8-bit activations scaled per row",
+        "  fc2/linear  linear stays float: its weights are not ternary",
+    ];
+    assert_eq!(layers, expected, "{text}");
+    // The nodes of the quantiser are one entry.
+    assert_eq!(text.matches("recognize-quantizers/quantizer").count(), 1, "{text}");
+    assert!(text.contains("  fc1/abs .. fc1/clip  abs, reduce_max, div, div, round, clip -> quantize_act"), "{text}");
+    let names: Vec<String> = bench.ok("inspect m.bit --json").json()["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["fc1/linear", "fc2/linear"]);
+    let rewritten = bench.ok("compile m.bir --explain --ternary optimal --keep fc2*=int8").stderr;
+    assert!(rewritten.contains("fc2/linear  linear -> bit_linear, 8-bit weights, a scale per output"), "{rewritten}");
+}
+
+#[test]
 fn values_are_compared_on_demand() {
     let bench = Bench::new();
     bench.ok("compile float.yaml --verify");
