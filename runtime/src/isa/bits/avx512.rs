@@ -160,6 +160,10 @@ fn pack_many(x: &[u8], pitch: usize, n_rows: usize, slots: &mut [[u64; MANY]], t
             for group in 0..8 {
                 let row = 64 * lane + 8 * group;
                 let n = n_rows.saturating_sub(row).min(8);
+                if n == 0 {
+                    bits.iter_mut().for_each(|bits| bits[group] = _mm512_setzero_si512());
+                    continue;
+                }
                 for (bits, at) in bits.iter_mut().zip(chunks.clone().map(column)) {
                     if n == 8 {
                         bits[group] = pack_8(&x[row * pitch + at..], pitch, ahead);
