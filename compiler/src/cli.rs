@@ -9,6 +9,7 @@ mod compare;
 mod compile;
 mod completions;
 mod console;
+mod dont_cares;
 mod export;
 mod inputs;
 mod inspect;
@@ -86,7 +87,7 @@ impl From<ErrorFormat> for Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Compile(compile::Compile),
+    Compile(Box<compile::Compile>),
     Opt(opt::Opt),
     Run(run::Run),
     Verify(verify::Verify),

@@ -1,5 +1,5 @@
 //! What `--explain` shows: first a line for each layer of the source with what it became, or why not, then the other
-//! nodes with what was applied to them and what was not.
+//! nodes with what was applied to them and what was not, and the steps of logic networks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use bitc_ir::{DType, Graph, NodeId, Op, Origin};
 use bitc_passes::{Remark, RemarkKind};
 
 use crate::error::escape;
+use crate::notes::Notes;
 
 /// Operations that multiply with weights, as a source has them.
 const PRODUCTS: [&str; 6] = ["linear", "conv2d", "matmul", "einsum", "bit_linear", "bit_conv2d"];
@@ -90,7 +91,7 @@ impl SourceNodes {
             entry(&mut text, &rest[..rest.len() - left.len()], &fate);
             rest = left;
         }
-        text
+        text + &Notes::of_graph(graph).text()
     }
 }
 

@@ -11,6 +11,7 @@
 //! ```
 //! The command line in [`cli`] is a thin layer over this. Nothing here prints.
 
+pub mod agreement;
 pub mod backend;
 pub mod bench;
 pub mod bisect;
@@ -24,6 +25,7 @@ pub mod files;
 pub mod frontend;
 pub mod input;
 pub mod lower;
+pub mod notes;
 pub mod npy;
 pub mod observe;
 #[cfg(feature = "tract")]

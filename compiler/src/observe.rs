@@ -37,6 +37,8 @@ pub struct Options {
     pub dump_dir: Option<PathBuf>,
     /// The inputs that go beside the graph of a failing pass.
     pub samples: Vec<Vec<Tensor>>,
+    /// The pass whose graph is kept as it was before it.
+    pub keep_before: Option<&'static str>,
 }
 
 /// Called with the name of each pass that has ended.
@@ -52,12 +54,24 @@ pub struct Watch<'a> {
     /// What passes said.
     pub remarks: Vec<Remark>,
     faults: Vec<Diagnostic>,
+    before: Option<Graph>,
+    /// Whether `before` is what is to be kept.
+    is_kept: bool,
 }
 
 impl<'a> Watch<'a> {
     /// An observer that prints to `stream`.
     pub fn new(options: &'a Options, stream: &'a mut dyn Write, progress: Progress<'a>) -> Self {
-        Self { options, stream, progress, passes: Vec::new(), remarks: Vec::new(), faults: Vec::new() }
+        Self {
+            options,
+            stream,
+            progress,
+            passes: Vec::new(),
+            remarks: Vec::new(),
+            faults: Vec::new(),
+            before: None,
+            is_kept: false,
+        }
     }
 
     /// What was seen, if everything could be written.
@@ -66,7 +80,7 @@ impl<'a> Watch<'a> {
     /// Every fault of writing.
     pub fn finish(self) -> Result<Seen, Failure> {
         Failure::check(self.faults)?;
-        Ok(Seen { passes: self.passes, remarks: self.remarks })
+        Ok(Seen { passes: self.passes, remarks: self.remarks, before: self.before.filter(|_| self.is_kept) })
     }
 
     fn dump(&mut self, name: &str, graph: &Graph) {
@@ -100,6 +114,14 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Keeps the graph while the pass that it is wanted for may be the next one.
+    fn keep(&mut self, pass: Option<&str>, graph: &Graph) {
+        self.is_kept |= self.options.keep_before.is_some() && self.options.keep_before == pass;
+        if self.options.keep_before.is_some() && !self.is_kept {
+            self.before = Some(graph.clone());
+        }
+    }
+
     fn print(&mut self, title: &str, graph: &Graph) {
         let text = format!("// {title}\n{}\n", print(graph));
         let result = self.stream.write_all(text.as_bytes());
@@ -109,6 +131,7 @@ impl<'a> Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn begin(&mut self, graph: &Graph) {
+        self.keep(None, graph);
         self.dump("00-input.bir", graph);
         if self.options.print_after == PrintAfter::All {
             self.print("before the first pass", graph);
@@ -117,6 +140,7 @@ impl Observer for Watch<'_> {
 
     fn after_pass(&mut self, report: &PassReport, graph: &Graph) {
         (self.progress)(report.pass);
+        self.keep(Some(report.pass), graph);
         let number = report.index + 1;
         self.dump(&format!("{number:02}-{}.bir", report.pass), graph);
         let wanted = match &self.options.print_after {
@@ -149,6 +173,8 @@ pub struct Seen {
     pub passes: Vec<(PassReport, usize)>,
     /// What passes said.
     pub remarks: Vec<Remark>,
+    /// The graph before the pass of [`Options::keep_before`], if that ran.
+    pub before: Option<Graph>,
 }
 
 impl Seen {

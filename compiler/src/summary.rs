@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use bitc_format::{Buffer, Contents, Inst, Operand};
 use serde::Serialize;
 
+use crate::notes::Notes;
+
 /// The method of layers whose weights are floats.
 const FLOAT: &str = "float";
 
@@ -23,6 +25,9 @@ pub struct Summary {
     pub bytes: Bytes,
     /// The layers with weights, in order.
     pub layers: Vec<Layer>,
+    /// What was done to the model.
+    #[serde(flatten)]
+    pub notes: Notes,
     /// What the file is made of.
     pub artifact: File,
 }
@@ -155,6 +160,7 @@ impl Summary {
             quantized_params: sum(|l| if l.method == FLOAT { 0 } else { l.params }),
             memory_reduction: if bytes.original > 0 { 1.0 - bytes.packed as f64 / bytes.original as f64 } else { 0.0 },
             bytes,
+            notes: Notes::of_artifact(contents.notes()),
             artifact: File {
                 bytes: artifact.len() as u64,
                 producer: crate::error::escape(&meta.producer),

@@ -17,7 +17,7 @@ use bitc_ir::{Graph, Tensor};
 use bitc_runtime::kernels::Kernels;
 use bitc_runtime::{Program, Session, Trace};
 
-pub use self::difference::{OutputDifference, Tolerance, argmax, difference};
+pub use self::difference::{OutputDifference, Tolerance, argmax, classes, difference};
 pub use self::flips::Flip;
 use self::inside::Check;
 
@@ -90,6 +90,11 @@ impl Comparison {
         let explained = |l: &LayerDifference| l.differing == 0 || !self.flipped_rows.is_empty();
         let sums_right = self.layers.iter().all(|l| l.wrong == 0 && explained(l));
         sums_right && self.outputs.iter().all(|o| o.rows.is_empty() || self.is_flips(o))
+    }
+
+    /// Whether the artifact computes what its own graph does up to a relative difference, as far as it carries one.
+    pub fn follows_its_graph(&self, relative: f64) -> bool {
+        self.layers.iter().all(|l| l.wrong == 0) && self.from_frozen.is_none_or(|difference| difference <= relative)
     }
 
     /// Whether the differences of an output are rounding flips: small, each with a flip inside, and few rows, where not each

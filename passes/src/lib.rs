@@ -11,6 +11,7 @@ pub mod manager;
 pub mod pass;
 pub mod registry;
 pub mod rewrite;
+pub mod samples;
 
 mod integers;
 mod layer;
@@ -25,6 +26,7 @@ pub mod fold_thresholds;
 pub mod freeze;
 pub mod fuse_bias_and_activation;
 pub mod linear_to_bit_linear;
+pub mod logic_dont_cares;
 pub mod lut_to_logic;
 pub mod optimize_logic;
 pub mod recognize_quantizers;

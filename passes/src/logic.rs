@@ -2,22 +2,29 @@
 //!
 //! Each step is a function from netlist to netlist: `fold` (constants, wires, inverters, duplicates, unread inputs,
 //! dead nodes), `decompose` (wide tables into tables of three inputs) and `map` (fewer tables of three inputs). `schedule`
-//! puts the result in an order and into slots. Steps are checked by `bitc_ir::netlist::compare`.
+//! puts the result in an order and into slots. Steps are checked by `bitc_ir::netlist::compare`. One step changes what a
+//! network computes, by choice: `use_freedom` keeps its answers on given data only. `record` keeps what steps did.
 
 mod builder;
 mod decompose;
+mod dont_care;
 mod fold;
 mod map;
 mod order;
+mod partial;
 mod polarity;
+pub mod record;
 mod schedule;
+mod seen;
 mod sweep;
 mod truth;
 
 pub use builder::Folded;
 pub use decompose::SplitLimits;
-pub use fold::InputFact;
+pub use dont_care::{Used, use_freedom};
+pub use fold::{InputFact, fold};
 pub use schedule::{Head, Op, Schedule, schedule};
+pub use seen::{BLOCK_ROWS, Seen};
 
 use bitc_ir::netlist::{self, Mismatch, Netlist, Stats};
 
@@ -42,8 +49,8 @@ pub struct Step {
     pub before: Stats,
     /// The network after it.
     pub after: Stats,
-    /// What was removed and why, where the step knows.
-    pub folded: Option<Folded>,
+    /// What was found, where the step says.
+    pub found: String,
 }
 
 /// A step changed what the network computes: a bug.
@@ -64,11 +71,11 @@ pub fn optimize(net: &Netlist, options: &Options) -> Result<(Netlist, Vec<Step>)
     let mut steps = Vec::new();
     let (folded, counts) = fold::fold(net, &options.inputs);
     let checked = if options.inputs.is_empty() { options.check_samples } else { 0 };
-    record(&mut steps, "fold", net, &folded, Some(counts), checked)?;
+    record(&mut steps, "fold", net, &folded, counts.to_string(), checked)?;
     let split = decompose::decompose(&folded, options.split);
-    record(&mut steps, "decompose", &folded, &split, None, options.check_samples)?;
+    record(&mut steps, "decompose", &folded, &split, String::new(), options.check_samples)?;
     let mapped = map::map(&split);
-    record(&mut steps, "map", &split, &mapped, None, options.check_samples)?;
+    record(&mut steps, "map", &split, &mapped, String::new(), options.check_samples)?;
     Ok((mapped, steps))
 }
 
@@ -77,13 +84,13 @@ fn record(
     name: &'static str,
     before: &Netlist,
     after: &Netlist,
-    folded: Option<Folded>,
+    found: String,
     check_samples: u64,
 ) -> Result<(), Unsound> {
     if check_samples > 0 {
         netlist::compare(before, after, check_samples, 1).map_err(|mismatch| Unsound { step: name, mismatch })?;
     }
-    steps.push(Step { name, before: before.stats(), after: after.stats(), folded });
+    steps.push(Step { name, before: before.stats(), after: after.stats(), found });
     Ok(())
 }
 

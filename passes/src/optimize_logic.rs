@@ -16,8 +16,8 @@ use bitc_ir::ops::{LogicNet, Thermometer};
 use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Origin, ValueId};
 
 use self::comparisons::{Comparisons, Domain};
-use crate::logic::{self, Step};
-use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
+use crate::logic::{self, record};
+use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 
 /// See the module.
 #[derive(Debug)]
@@ -70,9 +70,7 @@ impl Pass for OptimizeLogic {
             if !cx.take_rewrite() {
                 break;
             }
-            for step in &steps {
-                cx.remark(graph, node, step.name, RemarkKind::Note(describe(step)));
-            }
+            record::note(graph, node, &steps);
             let old = graph.node(node).outputs[0];
             let retyped = |error| PassError::Retyped { pass: Self::NAME, rule: "optimize", error };
             let (net, bits) = match &comparisons {
@@ -89,25 +87,6 @@ impl Pass for OptimizeLogic {
         }
         Ok(changed)
     }
-}
-
-fn describe(step: &Step) -> String {
-    let (before, after) = (&step.before, &step.after);
-    let counts = step.folded.as_ref().map_or_else(String::new, |f| {
-        format!(
-            " ({} constant, {} wires, {} inverters, {} duplicates, {} unread inputs)",
-            f.constants, f.wires, f.inverters, f.duplicates, f.unread_inputs
-        )
-    });
-    format!(
-        "nodes {} -> {}, table bits {} -> {}, depth {} -> {}{counts}",
-        before.nodes(),
-        after.nodes(),
-        before.table_bits,
-        after.table_bits,
-        before.depth,
-        after.depth
-    )
 }
 
 /// The network over the comparisons that it reads, and the bits that those give.

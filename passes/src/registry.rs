@@ -58,6 +58,7 @@ passes! {
     cones_to_logic::ConesToLogic,
     fold_thresholds::FoldThresholds,
     lut_to_logic::LutToLogic,
+    logic_dont_cares::LogicDontCares,
     optimize_logic::OptimizeLogic,
     freeze::Freeze,
 }

@@ -10,6 +10,8 @@ pub struct Case {
     pub commands: Vec<Command>,
     /// Whether passes must keep values.
     pub values: bool,
+    /// Calibration inputs of the passes, as written; empty without any.
+    pub calibration: String,
     /// The graphs.
     pub sections: Vec<Section>,
 }
@@ -78,7 +80,7 @@ impl Case {
     /// # Errors
     /// The line that is not understood.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut case = Case { commands: Vec::new(), values: true, sections: Vec::new() };
+        let mut case = Case { commands: Vec::new(), values: true, calibration: String::new(), sections: Vec::new() };
         for (number, line) in (1..).zip(text.lines()) {
             let at = |message: &str| format!("line {number}: {message}");
             if line.starts_with("graph") || line.starts_with("frozen") {
@@ -89,8 +91,9 @@ impl Case {
                 match (key, case.sections.last_mut()) {
                     ("test", None) => case.commands.push(command(value).map_err(|e| at(&e))?),
                     ("values", None) if value == "off" => case.values = false,
+                    ("calibration", None) => case.calibration = value.to_owned(),
                     ("run", Some(section)) => section.runs.push(parse_run(number, value).ok_or_else(|| at("no run"))?),
-                    _ => return Err(at("no such directive here; known are test, values, error and run")),
+                    _ => return Err(at("no such directive here; known are test, values, calibration, error and run")),
                 }
             }
             if let Some(section) = case.sections.last_mut() {

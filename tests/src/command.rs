@@ -203,7 +203,13 @@ fn rewritten(case: &Case, section: &Section, input: &Graph, build: Build<'_>) ->
     let header = format!("// {}\n", graph_line(section));
     let mut graph = input.clone();
     let mut remarks = Remarks::default();
-    let report = manager(build()?, None)?.run(&mut graph, &mut remarks);
+    let mut options = Options::default();
+    if !case.calibration.is_empty() {
+        let types: Vec<TensorType> = input.inputs().iter().map(|&v| input.ty(v).clone()).collect();
+        options.calibration = vec![literal::tensors(&case.calibration, &types)?];
+    }
+    let manager_of = PassManager::new(build()?, Facts::NONE, options).map_err(|e| e.to_string())?;
+    let report = manager_of.run(&mut graph, &mut remarks);
     let said: String = remarks.0.iter().fold(String::new(), |text, r| format!("{text}// {r}\n"));
     let report = match report {
         Ok(report) => report,

@@ -8,6 +8,7 @@
 //! - `pass NAME [{params}] [, NAME ..]`: what the passes make of each graph and say about it is the snapshot. The graph
 //!   must keep its interface, and its values on seeded inputs within what the passes declare, after all rewrites and
 //!   after any smaller number of them; `// values: off` says that values need not be kept.
+//!   `// calibration: [[0, 1], [1, 1]]` are inputs, written as those of a run, for passes that take such.
 //! - `explain NAME ..`: only what the passes say is in the snapshot.
 //! - `pipeline NAME`: as `pass`, with the passes of `configs/pipelines/NAME.yaml`.
 //! - `runtime`: the graph has an artifact, which computes on seeded inputs what the evaluator does, on every set of

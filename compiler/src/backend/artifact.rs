@@ -3,6 +3,7 @@
 use bitc_format::{ArtifactWriter, ConstId, Image, Layout, Meta, Shared, SlotId};
 use bitc_ir::Graph;
 use bitc_ir::text::{PrintOptions, print_with};
+use bitc_passes::logic::record::{NOTE_PREFIX, notes};
 
 use super::{Content, Exporter, Options};
 use crate::error::{Diagnostic, Failure};
@@ -67,6 +68,9 @@ pub fn write(lowered: &Lowered, target: Target, strip: bool) -> Result<Image, Di
         origins: code.iter().map(|i| i.origin.clone()).collect(),
         layers: layers.clone(),
     });
+    for (key, value) in notes(&lowered.graph.meta) {
+        writer.note(key, value);
+    }
     if !strip {
         let text = graph_text(lowered, &mut writer);
         writer.set_ir(text.into_bytes());
@@ -77,7 +81,7 @@ pub fn write(lowered: &Lowered, target: Target, strip: bool) -> Result<Image, Di
 }
 
 /// The text of the graph with its constants by reference to those of the artifact; larger ones that no instruction
-/// reads are added.
+/// reads are added. What the artifact notes by itself is left out.
 fn graph_text(lowered: &Lowered, writer: &mut ArtifactWriter) -> String {
     let mut const_of = lowered.program.const_of.clone();
     for (value, tensor) in lower::unstored(&lowered.graph, |v| lowered.program.const_of.contains_key(&v)) {
@@ -90,7 +94,9 @@ fn graph_text(lowered: &Lowered, writer: &mut ArtifactWriter) -> String {
     let networks = &lowered.program.network_of;
     let refer_netlist = |node| networks.get(&node).map(|ConstId(index)| format!("packed({index})"));
     let options = PrintOptions { refer: Some(&refer), refer_netlist: Some(&refer_netlist), ..PrintOptions::full() };
-    print_with(&lowered.graph, &options)
+    let mut graph = lowered.graph.clone();
+    graph.meta.retain(|key, _| !key.starts_with(NOTE_PREFIX));
+    print_with(&graph, &options)
 }
 
 /// The graph that an artifact was made from; `None` if it was left out.
@@ -104,7 +110,11 @@ pub fn read_graph(bytes: &[u8]) -> Result<Option<Graph>, Failure> {
     let wrong = |message: String| Diagnostic::wrong_input(format!("the graph in the artifact: {message}"));
     let text = std::str::from_utf8(text).map_err(|e| wrong(e.to_string()))?;
     match bitc_ir::text::parse(text, &PackedConsts::new(&artifact)) {
-        Ok(graph) => Ok(Some(graph)),
+        Ok(mut graph) => {
+            let notes = artifact.contents().notes().iter().filter(|(key, _)| key.starts_with(NOTE_PREFIX));
+            graph.meta.extend(notes.cloned());
+            Ok(Some(graph))
+        }
         Err(faults) => {
             Failure::check(faults.into_iter().map(|fault| wrong(fault.to_string())).collect())?;
             Ok(None)

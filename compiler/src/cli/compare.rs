@@ -18,7 +18,7 @@ use crate::error::{Diagnostic, Failure};
 use crate::npy;
 use crate::runnable::{self, Runnable};
 use crate::summary::{Summary, reduction_text};
-use crate::verify::{Tolerance, argmax, difference};
+use crate::verify::{Tolerance, classes, difference};
 
 /// Compare two artifacts or models: accuracy, memory, speed and outputs
 #[derive(Debug, Args)]
@@ -168,7 +168,7 @@ impl Compare {
 }
 
 /// The class numbers of a file.
-fn read_labels(path: &Path) -> Result<Vec<i64>, Diagnostic> {
+pub(super) fn read_labels(path: &Path) -> Result<Vec<i64>, Diagnostic> {
     let file = path.display().to_string();
     let labels = npy::convert_exact(&npy::read(path)?, bitc_ir::DType::I64).map_err(|d| d.file(file.as_str()))?;
     if labels.rank() != 1 {
@@ -186,14 +186,8 @@ fn accuracy(outputs: &[Tensor], labels: &[i64]) -> Result<f64, Diagnostic> {
         let wrong = Diagnostic::wrong_input("there must be one label per row of the first output");
         return Err(wrong.expected(format!("{rows} labels")).found(labels.len()));
     }
-    let values = scores.to_f64();
-    let width = values.len() / rows;
-    // One number per row is the class itself.
-    let class = |row: usize| match width {
-        1 => values[row],
-        _ => argmax(&values[row * width..][..width]) as f64,
-    };
-    let right = labels.iter().enumerate().filter(|&(row, &label)| class(row) == label as f64).count();
+    let found = classes(scores).unwrap_or_default();
+    let right = found.iter().zip(labels).filter(|&(&class, &label)| class == label as f64).count();
     Ok(right as f64 / rows as f64)
 }
 

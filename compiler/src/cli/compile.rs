@@ -7,8 +7,10 @@ use bitc_ir::{Graph, Tensor};
 use bitc_passes::CheckValues;
 use bitc_runtime::kernels;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::console::Console;
+use super::dont_cares::{self, DontCareArgs};
 use super::inputs::InputArgs;
 use super::model::{ModelArgs, PipelineArgs};
 use crate::backend::{self, EXPORTERS};
@@ -16,6 +18,7 @@ use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::explain::SourceNodes;
 use crate::lower::Target;
+use crate::notes::{Approximation, Notes};
 use crate::observe::{self, PrintAfter, Seen, Watch};
 use crate::output;
 use crate::pipeline::Pipeline;
@@ -53,12 +56,29 @@ pub(super) struct Compile {
     #[command(flatten)]
     rewrite: RewriteArgs,
     #[command(flatten)]
+    dont_cares: DontCareArgs,
+    #[command(flatten)]
     watch: WatchArgs,
     #[command(flatten)]
     inputs: InputArgs,
     /// Say what became of each node of the source, and what was not done to it and why.
     #[arg(long)]
     explain: bool,
+    /// Print a report as JSON: the file, warnings, what became of logic networks, and how far an approximation agrees.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was written, for programs.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    output: String,
+    format: &'static str,
+    bytes: u64,
+    warnings: Vec<String>,
+    #[serde(flatten)]
+    notes: Notes,
 }
 
 /// How float layers become ternary, if they shall.
@@ -77,26 +97,30 @@ struct RewriteArgs {
     /// Layers to leave: glob on names, `first`, `last`; `=int8` keeps 8 bits, `=f32` (default) keeps floats.
     #[arg(long, value_name = "PATTERN[,PATTERN][=f32|int8]", help_heading = "Rewriting a float model")]
     keep: Vec<String>,
-    /// Calibration inputs: a scale and a bias per output are refit on them.
+    /// Calibration inputs: a scale and a bias per output are refit on them; with `--dont-cares` what a logic network sees.
     #[arg(long, value_name = "[NAME=]X.npy", help_heading = "Rewriting a float model")]
     calib: Vec<String>,
 }
 
 impl RewriteArgs {
     /// Puts the rewrite in front of what recognises ternary weights.
-    fn add_to(&self, pipeline: &mut Pipeline) -> Result<(), Diagnostic> {
+    fn add_to(&self, pipeline: &mut Pipeline, calibrates: bool) -> Result<(), Diagnostic> {
         if self.ternary == "off" {
             let lonely = [
                 ("--scale", self.scale.is_some()),
                 ("--planes", self.planes.is_some()),
                 ("--keep", !self.keep.is_empty()),
-                ("--calib", !self.calib.is_empty()),
+                ("--calib", !self.calib.is_empty() && !calibrates),
             ];
             return match lonely.iter().find(|(_, given)| *given) {
                 Some((flag, _)) => Err(Diagnostic::usage(format!(
                     "`{flag}` says how float layers become ternary, but they stay float"
                 ))
-                .hint("add `--ternary METHOD`")),
+                .hint(if *flag == "--calib" {
+                    "add `--ternary METHOD`, or `--dont-cares`"
+                } else {
+                    "add `--ternary METHOD`"
+                })),
                 None => Ok(()),
             };
         }
@@ -172,33 +196,44 @@ impl Compile {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         let format = self.format()?;
         let target = self.target()?;
+        if self.json && self.output.as_deref() == Some(Path::new("-")) {
+            return Err(Diagnostic::usage("`--json` and the result cannot both go to standard output").into());
+        }
         if self.model_args.discretizes() && !self.inputs.given() {
             let d =
                 Diagnostic::usage("`--discretize` changes what the network computes, so it needs data to say how much");
             return Err(d.hint("add `--input X.npy` with rows that the network shall answer for").into());
         }
         let mut pipeline = self.pipeline.pipeline(&self.model_args)?;
-        self.rewrite.add_to(&mut pipeline)?;
+        self.rewrite.add_to(&mut pipeline, self.dont_cares.asked())?;
+        self.dont_cares.add_to(&mut pipeline)?;
         let mut imported = self.model_args.import(&self.model, console)?;
         compile::name_origins(&mut imported.graph);
         let mut graph = imported.graph;
         let file = self.model.display().to_string();
+        let n_shown = imported.warnings.len();
 
         let source = if self.explain { SourceNodes::of(&graph) } else { SourceNodes::default() };
-        let calibration = self.rewrite.calibration(&graph)?;
+        let mut calibration = self.rewrite.calibration(&graph)?;
+        let held_out = self.dont_cares.hold_out(&graph, &mut calibration, self.inputs.seed())?;
         let seen = self.watch.run(&mut graph, &pipeline, &self.inputs, calibration, console);
         let seen = seen.map_err(|f| f.file(&file))?;
-        for warning in seen.warnings() {
-            console.warn(&Diagnostic::wrong_input(warning).file(file.as_str()));
+        if let Some(held_out) = held_out {
+            console.step("comparing with the trained function");
+            held_out.measure(seen.before.as_ref(), &mut graph).map_err(|d| d.file(file.as_str()))?;
         }
+        let mut warnings = imported.warnings;
+        warnings.extend(seen.warnings().map(|warning| Diagnostic::wrong_input(warning).file(file.as_str())));
+        warnings[n_shown..].iter().for_each(|w| console.warn(w));
         if self.explain {
             console.asked(&source.explain(&graph, &seen.remarks));
         } else {
             // A rewrite by choice says what it costs.
             seen.notes("rewrite-to-ternary").iter().for_each(|line| console.note(line));
+            Notes::of_graph(&graph).approximations.iter().for_each(|a| console.note(&a.text()));
         }
         if self.model_args.discretizes() {
-            self.compare_with_reals(&graph, console).map_err(|f| f.file(&file))?;
+            self.compare_with_reals(&mut graph, console).map_err(|f| f.file(&file))?;
         }
         console.step("writing the result");
         let settings = backend::Options { target, strip: self.strip, full: true };
@@ -206,6 +241,17 @@ impl Compile {
         let path = self.output_path(format);
         output::write_pieces(&path, &mut content.pieces())?;
         console.finish();
+        if self.json {
+            let report = Report {
+                schema: 1,
+                output: path.display().to_string(),
+                format,
+                bytes: content.len_bytes(),
+                warnings: warnings.iter().map(|w| crate::error::escape(&w.message)).collect(),
+                notes: Notes::of_graph(&graph),
+            };
+            return Ok(console.print_json(&report)?);
+        }
         if path != Path::new("-") {
             console.detail(&format!("{}: {} bytes", path.display(), content.len_bytes()));
         }
@@ -213,7 +259,7 @@ impl Compile {
     }
 
     /// Says on the user's data how far a network of bits agrees with the real numbers that it stands for.
-    fn compare_with_reals(&self, graph: &Graph, console: &Console) -> Result<(), Failure> {
+    fn compare_with_reals(&self, graph: &mut Graph, console: &Console) -> Result<(), Failure> {
         let source = self.model_args.import_with_reals(&self.model)?.graph;
         let inputs = self.inputs.read(&Runnable::Graph(Box::new(source.clone())))?;
         let failed = |e: bitc_ir::eval::EvalError| Diagnostic::wrong_input(e.to_string());
@@ -225,6 +271,9 @@ impl Compile {
             let first_max = |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
             let rows = || expected.chunks(width).zip(found.chunks(width));
             let (n, same) = (rows().count(), rows().filter(|(e, f)| first_max(e) == first_max(f)).count());
+            let figures = [("input_rows", n as f64), ("argmax_agreement", same as f64 / n.max(1) as f64)];
+            let figures = figures.map(|(name, value)| (name.to_owned(), value)).into();
+            Approximation { method: Approximation::DISCRETIZE.to_owned(), figures }.note(graph);
             let apart = expected.iter().zip(&found).map(|(e, f)| (e - f).abs()).fold(0.0, f64::max);
             console.note(&format!(
                 "discretized: the largest of `{}` is the same in {same} of {n} rows ({:.2} %), values differ by up to {apart}",
@@ -310,7 +359,8 @@ impl WatchArgs {
             tolerance: None,
         };
         let print_after = self.print_after(pipeline)?;
-        let watched = observe::Options { print_after, dump_dir: self.dump_dir.clone(), samples };
+        let keep_before = pipeline.steps.iter().any(|s| s.pass == dont_cares::PASS).then_some(dont_cares::PASS);
+        let watched = observe::Options { print_after, dump_dir: self.dump_dir.clone(), samples, keep_before };
         let mut stream = stderr();
         let progress = |pass: &str| console.step(&format!("pass {pass} is done"));
         console.step("running passes");

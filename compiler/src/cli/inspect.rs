@@ -145,6 +145,10 @@ fn text(name: &str, seen: &Seen) -> String {
         let _ = writeln!(text, "  source  {} nodes: {}", graph.nodes().len(), counts(graph));
     }
     let _ = writeln!(text, "\n{}", table(s));
+    let notes = s.notes.text();
+    if !notes.is_empty() {
+        let _ = writeln!(text, "{notes}");
+    }
     let _ = writeln!(
         text,
         "weights {} ({} in few bits), {} -> {}, {}",

@@ -16,6 +16,7 @@ use super::inputs::InputArgs;
 use super::model::{ModelArgs, Sizes, sizes};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
+use crate::notes::{Approximation, Notes};
 use crate::runnable::{Runnable, is_artifact, kernels_on};
 use crate::verify::{Comparison, Flip, Subject, Tolerance};
 
@@ -28,7 +29,8 @@ use crate::verify::{Comparison, Flip, Subject, Tolerance};
   bitc verify model.yaml model.bit --rtol 1e-6 --atol 0 --json
   bitc verify model.onnx model.bit --input x.npy --expected onnxruntime.npy   against what another engine gave
 
-The exit code is 1 where they differ. Rows in which an 8-bit activation was rounded to the other side of
+The exit code is 1 where they differ. An artifact that was compiled with --dont-cares needs data: it must follow its own
+graph, and agree with the model on as many rows as --agreement says. Rows in which an 8-bit activation was rounded to the other side of
 a tie are named and accepted while they are few and small, or each such activation is shown to lie next to
 the border and to make the whole difference.")]
 pub(super) struct Verify {
@@ -56,6 +58,10 @@ pub(super) struct Verify {
     /// Threads to compute on.
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
+    /// How many rows of an approximate artifact, one compiled with --dont-cares, must have the model's class (or output,
+    /// where it has one number per row).
+    #[arg(long, value_name = "PART", default_value_t = 0.99)]
+    agreement: f64,
     /// Allowed difference relative to the model's value.
     #[arg(long, value_name = "X", default_value_t = 1e-4)]
     rtol: f64,
@@ -94,6 +100,14 @@ impl Verify {
                 .into());
         }
         let subject = Subject::load(artifact.bytes.bytes()).map_err(|f| f.file(&name))?;
+        let mut approximations = Notes::of_artifact(subject.program().contents().notes()).approximations;
+        // With this option the model is read the way the artifact was made.
+        approximations.retain(|a| a.method != Approximation::DISCRETIZE || !self.model_args.discretizes());
+        if !approximations.is_empty() && !self.inputs.given() {
+            let needs =
+                Diagnostic::usage("the artifact is approximate: it was made to answer for rows like those it saw");
+            return Err(needs.file(name).hint("add `--input X.npy` with rows that it shall answer for").into());
+        }
         let tolerance = Tolerance { relative: self.rtol, absolute: self.atol };
         let isas = self.kernels()?;
         let mut runs = Vec::new();
@@ -109,11 +123,22 @@ impl Verify {
             }
         }
         console.finish();
-        let agree = runs.iter().all(|r| r.comparison.agrees());
-        if self.json {
-            console.print_json(&self.report_json(&runs, agree))?;
+        let agree = if approximations.is_empty() {
+            runs.iter().all(|r| r.comparison.agrees())
         } else {
-            console.print(&report(&runs, &subject, agree))?;
+            runs.iter().all(|r| r.comparison.follows_its_graph(self.rtol) && self.agrees_enough(&r.comparison))
+        };
+        if self.json {
+            let mut report = self.report_json(&runs, agree);
+            if !approximations.is_empty() {
+                report["equal"] = json!(runs.iter().all(|r| r.comparison.agrees()));
+                report["agrees"] = json!(agree);
+                report["approximations"] = json!(approximations);
+            }
+            console.print_json(&report)?;
+        } else {
+            let lines: String = approximations.iter().map(|a| a.text() + "\n").collect();
+            console.print(&(lines + &report(&runs, &subject, agree, approximations.is_empty())))?;
         }
         if agree {
             return Ok(());
@@ -124,7 +149,18 @@ impl Verify {
             Some(layer) => differ.node(layer),
             None => differ,
         };
+        if !approximations.is_empty() {
+            let least = format!("the model's class in at least {} of the rows (--agreement)", self.agreement);
+            return Err(differ.expected(least).into());
+        }
         Err(differ.hint("`bitc bisect MODEL` finds the pass or rewrite that changed values").into())
+    }
+
+    /// Whether enough rows of the first output have the class that the model gives, or its value where that is the class.
+    fn agrees_enough(&self, c: &Comparison) -> bool {
+        let Some(o) = c.outputs.first().filter(|o| o.mismatch.is_none()) else { return false };
+        let same = o.argmax_agree.unwrap_or(o.n_rows - o.rows.len());
+        same as f64 >= self.agreement * o.n_rows as f64
     }
 
     /// The inputs of each comparison.
@@ -197,7 +233,7 @@ fn run_json(run: &Run, finite: &dyn Fn(f64) -> Value) -> Value {
     })
 }
 
-fn report(runs: &[Run], subject: &Subject, agree: bool) -> String {
+fn report(runs: &[Run], subject: &Subject, agree: bool, is_exact: bool) -> String {
     let mut text = String::new();
     for run in runs {
         let c = &run.comparison;
@@ -248,7 +284,12 @@ fn report(runs: &[Run], subject: &Subject, agree: bool) -> String {
     if !subject.shows_inside() {
         let _ = writeln!(text, "the artifact does not carry its graph, so only outputs were compared");
     }
-    let _ = writeln!(text, "{}", if agree { "equal" } else { "different" });
+    let verdict = match (agree, is_exact) {
+        (true, true) => "equal",
+        (true, false) => "agrees",
+        (false, _) => "different",
+    };
+    let _ = writeln!(text, "{verdict}");
     text
 }
 

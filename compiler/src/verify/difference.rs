@@ -91,6 +91,18 @@ fn gap(x: f64, y: f64) -> f64 {
     if gap.is_nan() { f64::INFINITY } else { gap }
 }
 
+/// The class of each row: the position of its largest element, or its only element.
+pub fn classes(scores: &Tensor) -> Option<Vec<f64>> {
+    let rows = scores.dims().first().copied().filter(|&rows| rows > 0)?;
+    let values = scores.to_f64();
+    let class = |row: &[f64]| match row {
+        [class] => *class,
+        row => argmax(row) as f64,
+    };
+    let width = (values.len() / rows).max(1);
+    Some(values.chunks(width).map(class).collect())
+}
+
 /// The position of the first largest element.
 pub fn argmax(values: &[f64]) -> usize {
     let mut best = 0;

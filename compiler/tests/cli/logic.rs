@@ -99,7 +99,7 @@ pub(crate) fn safetensors(tensors: &[(String, Tensor)]) -> Vec<u8> {
     bytes
 }
 
-fn scores(bits: &[u8], groups: usize, tau: f32, beta: f32) -> Vec<f32> {
+pub(crate) fn scores(bits: &[u8], groups: usize, tau: f32, beta: f32) -> Vec<f32> {
     let size = bits.len().div_ceil(groups);
     let count = |g: usize| bits.iter().skip(g * size).take(size).map(|&b| u32::from(b)).sum::<u32>();
     (0..groups).map(|g| (count(g) as f32 + beta) / tau).collect()

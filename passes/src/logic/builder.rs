@@ -9,6 +9,7 @@
 use super::truth;
 use bitc_ir::netlist::{MAX_FANIN, Netlist, Wire, table_mask};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A wire or its complement, or a constant.
@@ -50,6 +51,20 @@ pub struct Folded {
     pub duplicates: usize,
     /// Inputs of remaining nodes that were constant, repeated or not read by the table.
     pub unread_inputs: usize,
+}
+
+impl fmt::Display for Folded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { constants, wires, inverters, duplicates, unread_inputs } = self;
+        let counts = [
+            (constants, "constant"),
+            (wires, "wires"),
+            (inverters, "inverters"),
+            (duplicates, "duplicates"),
+            (unread_inputs, "unread inputs"),
+        ];
+        f.write_str(&super::record::list(&counts))
+    }
 }
 
 /// Multiplies and rotates; the keys are tables and wire numbers, not hostile text.

@@ -56,6 +56,17 @@ pub(super) fn decompose(net: &Netlist, limits: SplitLimits) -> Netlist {
     builder.finish(&outputs)
 }
 
+/// How many gates of three inputs tables become.
+#[derive(Default)]
+pub(super) struct Gates(Splitter);
+
+impl Gates {
+    /// The gates of a table, repeated over the word.
+    pub(super) fn of(&mut self, table: u64) -> u8 {
+        self.0.best(table).0
+    }
+}
+
 #[derive(Default)]
 struct Splitter {
     memo: FastMap<u64, (u8, Split)>,

@@ -8,7 +8,7 @@ use bitc_ir::netlist::{Netlist, Wire};
 /// Because the inputs of a node are rebuilt before it, one walk finds everything that follows from constants, from
 /// unread inputs and from equal tables over equal inputs. `known` gives inputs whose value is fixed or equal to that of
 /// another input; it is empty, or has one entry per input.
-pub(super) fn fold(net: &Netlist, known: &[InputFact]) -> (Netlist, Folded) {
+pub fn fold(net: &Netlist, known: &[InputFact]) -> (Netlist, Folded) {
     let mut builder = Builder::new(net.n_inputs());
     let mut map: Vec<Literal> = Vec::with_capacity(net.n_wires());
     for input in 0..net.n_inputs() {

@@ -45,6 +45,7 @@ pub mod layout;
 pub mod logic;
 mod meta;
 mod networks;
+mod notes;
 mod ports;
 mod read;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use image::{Image, Shared};
 pub use inst::Inst;
 pub use layout::{Layout, LayoutError};
 pub use meta::{Layer, Meta};
+pub use notes::Note;
 pub use ports::Port;
 pub use read::{Artifact, Contents};
 pub use write::ArtifactWriter;

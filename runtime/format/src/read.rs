@@ -8,7 +8,8 @@ use crate::cursor::{Cursor, to_u64, to_usize};
 use crate::logic::Program;
 use crate::networks::Networks;
 use crate::{
-    ALIGN, Buffer, Const, ConstId, Dims, ErrorKind, FormatError, Inst, Meta, Port, VERSION, buffers, consts, crc, ports,
+    ALIGN, Buffer, Const, ConstId, Dims, ErrorKind, FormatError, Inst, Meta, Note, Port, VERSION, buffers, consts, crc,
+    notes, ports,
 };
 
 /// The first four bytes.
@@ -31,6 +32,7 @@ pub(crate) mod kind {
     pub(crate) const FIRST_SKIPPABLE: u32 = 0x8000;
     pub(crate) const META: u32 = 0x8001;
     pub(crate) const IR: u32 = 0x8002;
+    pub(crate) const NOTES: u32 = 0x8003;
 }
 
 /// The name of a section for people.
@@ -44,6 +46,7 @@ fn section_name(kind: u32) -> &'static str {
         kind::DATA => "data",
         kind::META => "meta",
         kind::IR => "ir",
+        kind::NOTES => "notes",
         _ => "unknown",
     }
 }
@@ -67,6 +70,7 @@ pub struct Contents {
     code: Vec<Inst>,
     pub(crate) code_offsets: Vec<u64>,
     meta: Option<Meta>,
+    notes: Vec<Note>,
     data: Range<usize>,
     ir: Option<Range<usize>>,
     sections: Vec<(&'static str, Range<usize>)>,
@@ -161,6 +165,12 @@ impl Contents {
             meta = Some(Meta::read(&mut from, code.len())?);
             from.finish()?;
         }
+        let mut noted = Vec::new();
+        if section(kind::NOTES).is_some() {
+            let mut from = cursor(kind::NOTES)?;
+            noted = notes::read(&mut from)?;
+            from.finish()?;
+        }
         let ir = section(kind::IR).map(|s| s.range.clone());
         let sections = table.iter().map(|s| (section_name(s.kind), s.range.clone())).collect();
         let networks = Networks::read(&code, &consts, |c| {
@@ -177,6 +187,7 @@ impl Contents {
             code,
             code_offsets,
             meta,
+            notes: noted,
             data,
             ir,
             sections,
@@ -225,6 +236,11 @@ impl Contents {
     /// What is known about the source model.
     pub fn meta(&self) -> Option<&Meta> {
         self.meta.as_ref()
+    }
+
+    /// What was done to the model that who uses the artifact may want to know.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// The bytes of the section `ir`.

@@ -380,6 +380,7 @@ fn an_artifact_comes_back() {
     };
     w.set_meta(meta.clone());
     w.set_ir(b"graph @g".to_vec());
+    w.note("ai.bitc.made", "from\ntwo lines");
     let bytes = w.clone().finish().unwrap();
     assert_eq!(bytes, w.clone().finish().unwrap(), "the same tables give the same bytes");
     let artifact = Artifact::parse(&bytes).unwrap();
@@ -391,10 +392,11 @@ fn an_artifact_comes_back() {
     assert_eq!(contents.n_slots(), 3);
     assert_eq!(contents.meta(), Some(&meta));
     assert_eq!(artifact.ir(), Some(&b"graph @g"[..]));
+    assert_eq!(contents.notes(), [("ai.bitc.made".into(), "from\ntwo lines".into())]);
     assert_eq!(artifact.const_bytes(&w.consts[1]), packed);
     assert_eq!(contents.dims().batch(), Some(SymbolId(0)));
     let names: Vec<&str> = contents.sections().iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["dims", "io", "buffers", "consts", "code", "data", "meta", "ir"]);
+    assert_eq!(names, ["dims", "io", "buffers", "consts", "code", "data", "meta", "ir", "notes"]);
 }
 
 #[test]

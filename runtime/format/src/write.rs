@@ -9,7 +9,7 @@ use crate::image::{Image, Pieces, Shared};
 use crate::read::kind;
 use crate::{
     Artifact, Buffer, BufferId, Const, ConstId, Contents, DType, DTypeSet, DimExpr, DimId, Dims, FormatError, Inst,
-    Layout, Meta, Port, SlotId, SymbolId, buffers, consts, ports,
+    Layout, Meta, Note, Port, SlotId, SymbolId, buffers, consts, notes, ports,
 };
 
 /// Builds an artifact table by table.
@@ -44,6 +44,7 @@ pub struct ArtifactWriter {
     pub(crate) code: Vec<Inst>,
     meta: Option<Meta>,
     ir: Option<Vec<u8>>,
+    notes: Vec<Note>,
 }
 
 impl ArtifactWriter {
@@ -135,6 +136,11 @@ impl ArtifactWriter {
         self.meta = Some(meta);
     }
 
+    /// A remark for who uses the artifact.
+    pub fn note(&mut self, key: &str, value: &str) {
+        self.notes.push((key.to_string(), value.to_string()));
+    }
+
     /// The text of the frozen program, whose constants refer to those of the artifact by index.
     pub fn set_ir(&mut self, text: Vec<u8>) {
         self.ir = Some(text);
@@ -194,6 +200,9 @@ impl ArtifactWriter {
         }
         if let Some(ir) = self.ir {
             sections.push((kind::IR, ir.into()));
+        }
+        if !self.notes.is_empty() {
+            sections.push((kind::NOTES, section(&|out| notes::write(&self.notes, out))));
         }
         Image::assemble(sections)
     }
