@@ -53,6 +53,15 @@ impl StateDict {
         self.entries.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// The tensors whose names begin with `prefix`, without it.
+    pub fn below(&self, prefix: &str) -> Self {
+        let entries =
+            self.entries.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_owned(), t.clone())));
+        let entries: Vec<_> = entries.collect();
+        let index = entries.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+        Self { entries, index }
+    }
+
     /// The number of tensors.
     pub fn len(&self) -> usize {
         self.entries.len()

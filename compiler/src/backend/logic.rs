@@ -12,7 +12,7 @@ pub use c::C;
 pub use verilog::Verilog;
 
 use bitc_ir::netlist::{Netlist, Wire};
-use bitc_ir::ops::{ArgMax, GroupSum, LogicNet, Op, Thermometer};
+use bitc_ir::ops::{ArgMax, GroupSum, LogicNet, Op, Reshape, Thermometer};
 use bitc_ir::{DType, Graph, NodeId};
 
 use crate::error::{Diagnostic, Failure};
@@ -74,7 +74,9 @@ impl<'g> Network<'g> {
             };
             cuts = Some(features.into_iter().zip(values).collect());
         }
-        let only_input = graph.inputs() == [x] && graph.ty(x).shape.rank() == 2;
+        // A sample is the same values in the same order, whatever their axes.
+        let source = graph.producer::<Reshape>(x).and_then(|(node, _)| graph.input(node, 0)).unwrap_or(x);
+        let only_input = graph.inputs() == [source] && graph.ty(x).shape.rank() == 2;
         let wanted = if cuts.is_some() { DType::F32 } else { DType::Bool };
         if !only_input || graph.ty(x).dtype != wanted {
             return Err("it does not read the only input of the model as it is");

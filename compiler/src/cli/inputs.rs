@@ -143,14 +143,31 @@ fn bind(texts: &[String], ports: &[Port], side: Side) -> Result<Vec<PathBuf>, Fa
     Ok(paths)
 }
 
-/// Rank and fixed dimensions of an array are those of its port. What symbols stand for is checked where it is run.
+/// Rank and fixed dimensions of an array are those of its port, or one of them has as many elements per row in one axis.
+/// What symbols stand for is checked where it is run.
 fn fits(port: &Port, tensor: &Tensor, side: Side) -> Result<Tensor, Diagnostic> {
     let same = |(want, have): (&String, &usize)| want.parse::<usize>().map_or(true, |n| n == *have);
     if port.dims.len() == tensor.rank() && port.dims.iter().zip(tensor.dims()).all(same) {
         return Ok(tensor.clone());
     }
+    if let Some(tensor) = rows(port, tensor) {
+        return Ok(tensor);
+    }
     let wrong = Diagnostic::wrong_input(format!("the array does not fit {} {}", side.noun(), quoted(&port.name)));
     Err(wrong.expected(port).found(tensor.ty()))
+}
+
+/// Images as rows, or rows as images: the same elements of each sample, where one side has them in a single axis.
+fn rows(port: &Port, tensor: &Tensor) -> Option<Tensor> {
+    let (batch, have) = tensor.dims().split_first()?;
+    let (first, want) = port.dims.split_first()?;
+    let want = want.iter().map(|d| d.parse::<usize>().ok()).collect::<Option<Vec<_>>>()?;
+    let product = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let one_axis = have.len().min(want.len()) == 1 && have.len() != want.len();
+    if !one_axis || product(have) != product(&want) || first.parse::<usize>().is_ok_and(|n| n != *batch) {
+        return None;
+    }
+    tensor.reshaped(&[&[*batch], &want[..]].concat())
 }
 
 /// Where outputs go.

@@ -1,6 +1,7 @@
 //! Runs the built binary: every subcommand, its files, its exit codes and its errors.
 
 mod compile;
+mod difflut;
 mod dont_cares;
 mod emit;
 mod errors;

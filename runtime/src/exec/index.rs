@@ -107,10 +107,14 @@ pub(crate) fn gather(frame: &mut Frame<'_, '_>, inst: &Gather) -> Result<(), Run
         let inner = shape[axis + 1..].iter().product::<usize>() * element;
         let indices = frame.bytes(inst.indices)?;
         let n = frame.shape(inst.indices).numel();
-        for (i, y) in y.chunks_exact_mut(inner).enumerate() {
-            let (outer, which) = (i / n, i % n);
-            let at = wrapped(frame, index_at(indices, wide, which), size)?;
-            y.copy_from_slice(&x[(outer * size + at) * inner..][..inner]);
+        if y.is_empty() {
+            return Ok(());
+        }
+        for (outer, y) in y.chunks_exact_mut(n * inner).enumerate() {
+            for (which, y) in y.chunks_exact_mut(inner).enumerate() {
+                let at = wrapped(frame, index_at(indices, wide, which), size)?;
+                y.copy_from_slice(&x[(outer * size + at) * inner..][..inner]);
+            }
         }
         Ok(())
     })

@@ -3,9 +3,7 @@
 //! Only what changes inference is read strictly: shapes come from the tensors, connections are never drawn again, and an
 //! encoder is never fitted again. Training settings and keys nobody knows are answered with one warning each time.
 
-use std::collections::BTreeMap;
-
-use bitc_ir::ops::{GroupSum, Lut};
+use bitc_ir::ops::{GroupSum, Lut, Reshape};
 use bitc_ir::{DType, Dim, Graph, Origin, Tensor, TensorType, ValueId};
 
 use super::document::{Node, Value};
@@ -15,43 +13,51 @@ use super::lut_network::check_connections;
 use super::{Imported, Options, Source};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::frontend::Reals;
-use crate::npy;
 use crate::weights::{self, StateDict};
 
+mod connections;
+mod convolution;
 mod mixed;
 mod nodes;
+mod settings;
 
-use nodes::{NODES, NodeKind, Settings, Tables};
+use nodes::{ByNode, NODES, NodeKind, Place, Tables};
+use settings::{Settings, note_unread};
 
 /// What the configuration says that matters for inference.
 struct Config {
     node: NodeKind,
     learnable: bool,
-    widths: usize,
+    convolutional: bool,
+    /// The widths of the layers, or their channels.
+    widths: Option<Vec<usize>>,
     classes: usize,
-    input_size: Option<usize>,
+    /// The features of a row, or channels, height and width.
+    input_size: Option<Vec<usize>>,
     encoder: Option<Encoder>,
     settings: Settings,
-    tau: Option<f32>,
 }
 
-/// Settings of `runtime` that inference reads.
-const RUNTIME: [&str; 4] = ["output_tau", "activation", "skip_interval", "max_amplitude"];
-
-/// Why other settings change nothing, for those a user may set.
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("temperature", "it scales what is compared with zero, and not its sign"),
-    ("eval_mode", "the library stores it and evaluates the same table in every mode"),
-    ("flip_probability", "it acts in training only"),
-    ("grad_stabilization", "it acts in training only"),
-    ("regularizers", "they act in training only"),
-    ("seed", "connections are read from the weights"),
-    ("use_cuda", "the result does not depend on the device"),
-];
+/// What layers are built from.
+struct Builder<'a> {
+    graph: &'a mut Graph,
+    dict: &'a StateDict,
+    by_node: ByNode<'a>,
+    kind: NodeKind,
+    learnable: bool,
+    settings: &'a Settings,
+    reals: Reals,
+    /// The channels of the images that the configuration says.
+    channels: Option<usize>,
+    max_memory: u64,
+    /// Table entries that float rounding decides.
+    ties: usize,
+    warnings: &'a mut Vec<Diagnostic>,
+}
 
 /// Whether inference reads a setting of that name, or is known not to.
 pub(super) fn is_setting(key: &str) -> bool {
-    RUNTIME.contains(&key) || WITHOUT_EFFECT.iter().any(|(k, _)| *k == key)
+    settings::is_known(key)
 }
 
 /// Whether a document is a ModelConfig.
@@ -75,41 +81,59 @@ pub(super) fn import(node: &Node, source: &Source, options: &Options) -> Result<
         let hint = "give `--weights FILE` with the state dict, its encoder included, or keep it beside the configuration under its name";
         return Err(d.hint(hint).into());
     };
-    let dict = weights::read(&path)?;
+    let dict = named_as_saved(weights::read(&path)?);
     let stem = source.path.file_stem().and_then(|s| s.to_str()).unwrap_or("difflut");
     let file = path.display().to_string();
     let graph = build(stem, &config, &dict, options, &mut warnings).map_err(|d| d.file(file.as_str()))?;
     Ok(Imported { graph, warnings })
 }
 
+/// The weights without what a wrapper put before every name.
+fn named_as_saved(dict: StateDict) -> StateDict {
+    const LAYERS: [&str; 6] = [
+        "encoder",
+        "layers.0",
+        "layers.0.mapping",
+        "conv_layers.0.trees.0.0",
+        "conv_layers.0.first_layer_chunks.0",
+        "output_layer",
+    ];
+    match dict.prefix_of(&LAYERS) {
+        Ok(prefix) if !prefix.is_empty() => dict.below(&prefix),
+        _ => dict,
+    }
+}
+
 fn read(node: &Node, options: &Options, faults: &Faults, warnings: &mut Vec<Diagnostic>) -> Config {
     let mut fields = Fields::of(node, "the model", faults);
-    let feedforward =
-        fields.choice("model_type", &[("feedforward", true), ("SimpleFeedForward", true), ("convolutional", false)]);
-    if feedforward == Some(false) {
-        let d = Diagnostic::unsupported("convolutional DiffLUT models are not read from YAML");
-        fields.fault(fields.place, d.hint("describe the unrolled network with `model: lut_network`"));
-    }
+    let kinds =
+        [("feedforward", false), ("SimpleFeedForward", false), ("convolutional", true), ("SimpleConvolutional", true)];
+    let convolutional = fields.choice("model_type", &kinds).unwrap_or(false);
     let learnable = fields.choice("layer_type", &[("random", false), ("learnable", true)]).unwrap_or(false);
-    let node_kind = fields.choice("node_type", NODES).unwrap_or(NodeKind::Probabilistic);
+    let node = fields.choice("node_type", NODES).unwrap_or(NodeKind::Probabilistic);
     let classes = fields.required_size("num_classes");
-    let input_size = fields.size("input_size", 1);
-    let widths = match fields.node("layer_widths").map(|n| &n.value) {
-        Some(Value::List(items)) => items.len(),
-        Some(_) => {
-            fields.fault(fields.place, Diagnostic::wrong_input("`layer_widths` is a list of sizes"));
-            1
-        }
-        None => 2,
-    };
-    fields.size("node_input_dim", 1);
-    let encoder = fields.node("encoder_config").and_then(|n| read_encoder(n, input_size, faults, warnings));
-    let (settings, tau) = read_runtime(&mut fields, options, faults, warnings);
-    for known in ["seed", "dataset", "metadata", "pretrained", "pretrained_name"] {
+    let input_size = read_input_size(&mut fields);
+    let dense = settings::sizes(&mut fields, "layer_widths");
+    let features = input_size.as_ref().and_then(|dims| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
+    let encoder = fields.node("encoder_config").and_then(|n| read_encoder(n, features, faults, warnings));
+    let mut widths = if convolutional { settings::sizes(&mut fields, "conv_layer_widths") } else { dense };
+    for known in ["node_input_dim", "seed", "dataset", "metadata", "pretrained", "pretrained_name", "runtime"] {
         fields.node(known);
     }
+    if convolutional && widths.is_none() {
+        widths = fields
+            .node("runtime")
+            .and_then(|n| settings::sizes(&mut Fields::of(n, "`runtime`", faults), "conv_layer_widths"));
+    }
+    let settings = settings::read(&mut fields, convolutional, options, faults, warnings);
     note_unread(&fields, "the model", warnings);
-    Config { node: node_kind, learnable, widths, classes, input_size, encoder, settings, tau }
+    Config { node, learnable, convolutional, widths, classes, input_size, encoder, settings }
+}
+
+/// `input_size`: the features of a row, or a list of channels, height and width.
+fn read_input_size(fields: &mut Fields<'_>) -> Option<Vec<usize>> {
+    let list = fields.node("input_size").is_some_and(|n| matches!(n.value, Value::List(_)));
+    if list { settings::sizes(fields, "input_size") } else { fields.size("input_size", 1).map(|n| vec![n]) }
 }
 
 fn read_encoder(
@@ -136,69 +160,6 @@ fn read_encoder(
     Some(Encoder::difflut(node.place, kind?, features.unwrap_or(0), bits, base))
 }
 
-/// `runtime`, with what `--set` says on top.
-fn read_runtime(
-    fields: &mut Fields<'_>,
-    options: &Options,
-    faults: &Faults,
-    warnings: &mut Vec<Diagnostic>,
-) -> (Settings, Option<f32>) {
-    let mut settings = Settings::default();
-    let mut tau = None;
-    if let Some(node) = fields.node("runtime") {
-        let mut runtime = Fields::of(node, "`runtime`", faults);
-        tau = runtime.positive("output_tau");
-        settings.activation = runtime.text("activation").unwrap_or(settings.activation);
-        settings.skip_interval = runtime.size("skip_interval", 0).unwrap_or(settings.skip_interval);
-        settings.max_amplitude = runtime.positive("max_amplitude").unwrap_or(settings.max_amplitude);
-    }
-    for (key, value) in &options.overrides {
-        let number = value.parse::<f32>().ok().filter(|v| v.is_finite());
-        let applied = match (key.as_str(), number) {
-            ("output_tau", Some(v)) if v > 0.0 => {
-                tau = Some(v);
-                true
-            }
-            ("max_amplitude", Some(v)) if v >= 0.0 => {
-                settings.max_amplitude = v;
-                true
-            }
-            ("skip_interval", Some(v)) if v >= 0.0 && v.fract() == 0.0 => {
-                settings.skip_interval = v as usize;
-                true
-            }
-            ("activation", _) => {
-                settings.activation.clone_from(value);
-                true
-            }
-            _ => false,
-        };
-        if applied {
-            continue;
-        }
-        if RUNTIME.contains(&key.as_str()) {
-            faults.borrow_mut().push(Diagnostic::usage(format!("--set {key}={value} is no value of that setting")));
-        } else if let Some((_, why)) = WITHOUT_EFFECT.iter().find(|(k, _)| k == key) {
-            warnings.push(Diagnostic::wrong_input(format!("{} does not change inference: {why}", quoted(key))));
-        } else {
-            let known = RUNTIME.iter().copied().chain(WITHOUT_EFFECT.iter().map(|(k, _)| *k));
-            faults
-                .borrow_mut()
-                .push(Diagnostic::usage(format!("there is no setting {}", quoted(key))).suggest(key, known));
-        }
-    }
-    (settings, tau)
-}
-
-fn note_unread(fields: &Fields<'_>, what: &str, warnings: &mut Vec<Diagnostic>) {
-    let unread = fields.unread();
-    if !unread.is_empty() {
-        let names: Vec<_> = unread.iter().map(|n| quoted(n)).collect();
-        let d = Diagnostic::wrong_input(format!("keys of {what} that inference does not read"));
-        warnings.push(d.found(names.join(", ")));
-    }
-}
-
 fn build(
     name: &str,
     config: &Config,
@@ -209,121 +170,129 @@ fn build(
     let mut graph = Graph::new(name);
     let batch = options.dims.get("N").map_or_else(|| Dim::symbol("N"), |&n| Dim::from(n));
     let encoder = config.encoder.as_ref();
-    let state =
-        dict.get("encoder.thresholds").filter(|_| encoder.is_some()).map(|t| t.dims().first().copied().unwrap_or(0));
-    let first = mapping(dict, 0, config.learnable, warnings)?;
-    let features = config.input_size.or(state).unwrap_or_else(|| {
-        let read = first.iter::<i32>().into_iter().flatten().max().unwrap_or(0);
-        usize::try_from(read).unwrap_or(0) + 1
-    });
+    let by_node = ByNode::of(dict);
+    let dims = match (&config.input_size, encoder) {
+        (Some(dims), _) => dims.clone(),
+        (None, Some(e)) => {
+            vec![e.keys.first().and_then(|(_, key)| dict.get(key)?.dims().first().copied()).unwrap_or(0)]
+        }
+        (None, None) => vec![bits_read(dict, &by_node, config)?],
+    };
+    let features = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| *n <= 1 << 31);
+    let features = features.ok_or_else(|| Diagnostic::unsupported("`input_size` is too large"))?;
     let dtype = if encoder.is_some() { DType::F32 } else { DType::Bool };
-    let x = graph.add_input("x", TensorType::new(dtype, vec![batch, Dim::from(features)]));
-    let mut bits = match encoder {
+    let shape: Vec<Dim> = std::iter::once(batch.clone()).chain(dims.iter().map(|&d| Dim::from(d))).collect();
+    let mut x = graph.add_input("x", TensorType::new(dtype, shape));
+    if dims.len() > 1 {
+        let op = Reshape { shape: vec![batch, Dim::from(features)].into() };
+        x = graph.add_node("rows", op, &[Some(x)]).map_err(|e| Diagnostic::wrong_input(e.to_string()))?;
+    }
+    let bits = match encoder {
         Some(e) => {
             let e = Encoder { features, keys: e.keys.clone(), ..*e };
             encoder::build(&mut graph, x, &e, dict, warnings)?
         }
         None => x,
     };
-    let by_node = nodes::index(dict);
-    let mut ties = 0;
-    for layer in 0..config.widths {
-        let last = layer + 1 == config.widths;
-        let connections = if layer == 0 { first.clone() } else { mapping(dict, layer, config.learnable, warnings)? };
-        let fan_in = connections.dims().get(1).copied().unwrap_or(0);
-        if config.node == NodeKind::DiffLogic && options.reals == Reals::Numbers {
-            let gates = nodes::mixtures(&by_node, layer, fan_in).map_err(|d| d.node(format!("layers.{layer}")))?;
-            bits = mixed::add_layer(&mut graph, bits, &connections, &gates)
-                .map_err(|d| d.node(format!("layers.{layer}")))?;
-            continue;
-        }
-        let discretize = options.reals == Reals::Bits;
-        let tables = nodes::tables(&by_node, layer, fan_in, config.node, &config.settings, last, discretize);
-        let Tables { tensor, ties: found } = tables.map_err(|d| d.node(format!("layers.{layer}")))?;
-        ties += found;
-        bits = add_layer(&mut graph, bits, layer, connections, tensor)?;
-    }
-    if ties > 0 {
+    let mut builder = Builder {
+        graph: &mut graph,
+        dict,
+        by_node,
+        kind: config.node,
+        learnable: config.learnable,
+        settings: &config.settings,
+        reals: options.reals,
+        channels: (dims.len() == 3).then(|| dims[0]),
+        max_memory: options.max_memory,
+        ties: 0,
+        warnings,
+    };
+    let widths = config.widths.as_deref();
+    let answers = if config.convolutional {
+        convolution::build(&mut builder, bits, widths)?
+    } else {
+        dense(&mut builder, bits, widths)?
+    };
+    if builder.ties > 0 {
         let d = Diagnostic::wrong_input(format!(
-            "{ties} table entries are so close to the threshold that float rounding decides"
+            "{} table entries are so close to the threshold that float rounding decides",
+            builder.ties
         ));
-        warnings.push(d.hint("they follow torch on a CPU; onnxruntime may decide otherwise"));
+        builder.warnings.push(d.hint("they follow torch on a CPU; onnxruntime may decide otherwise"));
     }
     let stored = dict.get("output_layer.tau").and_then(|t| t.to_vec::<f32>()).and_then(|v| v.first().copied());
     let overridden = options.overrides.contains_key("output_tau");
-    let tau = if overridden { config.tau } else { stored.or(config.tau) }.unwrap_or(1.0);
+    let said = config.settings.tau;
+    let tau = if overridden { said } else { stored.or(said) }.unwrap_or(1.0);
     if !tau.is_finite() || tau == 0.0 {
         return Err(Diagnostic::wrong_input("the temperature of the output is not usable").found(tau));
     }
     let op = GroupSum { groups: config.classes, tau, beta: 0.0 };
-    let scores = graph.add_node("scores", op, &[Some(bits)]).map_err(|e| Diagnostic::wrong_input(e.to_string()))?;
+    let scores = graph.add_node("scores", op, &[Some(answers)]).map_err(|e| Diagnostic::wrong_input(e.to_string()))?;
     graph.add_output("scores", scores);
     graph.compact();
     Ok(graph)
 }
 
-fn add_layer(
+/// The layers of a model without windows.
+fn dense(b: &mut Builder<'_>, mut bits: ValueId, widths: Option<&[usize]>) -> Result<ValueId, Diagnostic> {
+    let layers: Vec<String> =
+        (0..).map(|i| format!("layers.{i}")).take_while(|name| b.by_node.width(name) > 0).collect();
+    if layers.is_empty() || widths.is_some_and(|w| w.len() != layers.len()) {
+        let d = Diagnostic::wrong_input("the layers in the weights are not those of the configuration");
+        let d = d.expected(widths.map_or("at least 1".to_owned(), |w| format!("{} layers", w.len())));
+        return Err(d.found(layers.len()));
+    }
+    for (i, layer) in layers.iter().enumerate() {
+        let at = |d: Diagnostic| d.node(layer.as_str());
+        let width = b.by_node.width(layer);
+        if let Some(said) = widths.map(|w| w[i]).filter(|&w| w != width) {
+            let d = Diagnostic::wrong_input("`layer_widths` does not fit the weights");
+            return Err(at(d.expected(format!("{width} nodes")).found(said)));
+        }
+        let place = Place { first: i == 0, last: i + 1 == layers.len() };
+        let connections = connections::mapping(b.dict, layer, b.learnable, width, b.warnings).map_err(at)?;
+        let fan_in = connections.dims().get(1).copied().unwrap_or(0);
+        if b.kind == NodeKind::DiffLogic && b.reals == Reals::Numbers {
+            let gates = nodes::mixtures(&b.by_node, layer, fan_in).map_err(at)?;
+            bits = mixed::add_layer(b.graph, bits, &connections, &gates).map_err(at)?;
+            continue;
+        }
+        let discretize = b.reals == Reals::Bits;
+        let tables = nodes::tables(&b.by_node, layer, fan_in, b.kind, b.settings, place, discretize);
+        let Tables { tensor, ties } = tables.map_err(at)?;
+        b.ties += ties;
+        bits = add_lut(b.graph, bits, layer, connections, tensor)?;
+    }
+    Ok(bits)
+}
+
+/// How many bits the first layer reads, for a model without an encoder that does not say.
+fn bits_read(dict: &StateDict, by_node: &ByNode<'_>, config: &Config) -> Result<usize, Diagnostic> {
+    if config.convolutional {
+        return Err(Diagnostic::wrong_input("a convolutional model without an encoder needs `input_size`"));
+    }
+    let width = by_node.width("layers.0");
+    let first = connections::mapping(dict, "layers.0", config.learnable, width, &mut Vec::new())?;
+    let read = first.iter::<i32>().into_iter().flatten().max().unwrap_or(0);
+    Ok(usize::try_from(read).unwrap_or(0) + 1)
+}
+
+/// Adds a layer of tables.
+fn add_lut(
     graph: &mut Graph,
     bits: ValueId,
-    layer: usize,
+    name: &str,
     connections: Tensor,
     tables: Tensor,
 ) -> Result<ValueId, Diagnostic> {
-    let name = format!("layers.{layer}");
-    check_connections(&connections, graph.ty(bits)).map_err(|d| d.node(name.as_str()))?;
+    check_connections(&connections, graph.ty(bits)).map_err(|d| d.node(name))?;
     let c = graph.add_const(&format!("{name}.connections"), connections);
     let t = graph.add_const(&format!("{name}.tables"), tables);
-    let y = graph.add_node(&name, Lut, &[Some(bits), Some(c), Some(t)]);
-    let y = y.map_err(|e| Diagnostic::wrong_input(e.to_string()).node(name.as_str()))?;
+    let y = graph.add_node(name, Lut, &[Some(bits), Some(c), Some(t)]);
+    let y = y.map_err(|e| Diagnostic::wrong_input(e.to_string()).node(name))?;
     if let Some(node) = graph.producer_id(y) {
         *graph.origin_mut(node) = Origin::of(name);
     }
     Ok(y)
 }
-
-/// The connections of a layer: stored indices, or the strongest weight of each input of a learnable layer.
-fn mapping(
-    dict: &StateDict,
-    layer: usize,
-    learnable: bool,
-    warnings: &mut Vec<Diagnostic>,
-) -> Result<Tensor, Diagnostic> {
-    let stored = format!("layers.{layer}._mapping_indices");
-    let learned = format!("layers.{layer}.mapping.W");
-    let missing = |key: &str| {
-        Diagnostic::wrong_input(format!("the weights have no tensor {}", quoted(key)))
-            .hint("connections are drawn at random in training and must be stored with the weights")
-    };
-    if !learnable {
-        let tensor = dict.get(&stored).ok_or_else(|| missing(&stored))?;
-        if tensor.rank() != 2 {
-            return Err(
-                Diagnostic::wrong_input(format!("{} must be of shape [width, n]", quoted(&stored))).found(tensor.ty())
-            );
-        }
-        return npy::convert_exact(tensor, DType::I32);
-    }
-    let w = dict.get(&learned).ok_or_else(|| missing(&learned))?;
-    let (Some(values), &[rows, inputs]) = (w.to_vec::<f32>(), w.dims()) else {
-        return Err(Diagnostic::wrong_input(format!("{} must be f32 of rank 2", quoted(&learned))).found(w.ty()));
-    };
-    let nodes = dict.iter().filter_map(|(k, _)| {
-        k.strip_prefix(&format!("layers.{layer}.nodes."))?.split('.').next()?.parse::<usize>().ok()
-    });
-    let width = nodes.max().map_or(0, |n| n + 1);
-    if width == 0 || rows % width != 0 || inputs == 0 {
-        return Err(Diagnostic::wrong_input(format!("{} does not fit {width} nodes", quoted(&learned))).found(w.ty()));
-    }
-    let first_max =
-        |row: &[f32]| row.iter().enumerate().fold(0, |best, (i, v)| if *v > row[best] { i } else { best }) as i32;
-    let chosen: Vec<i32> = values.chunks(inputs).map(first_max).collect();
-    let cached = dict.get(&format!("layers.{layer}.mapping._cached_hard_indices")).and_then(|t| t.to_vec::<i32>());
-    if cached.is_some_and(|c| c != chosen) {
-        let d = Diagnostic::wrong_input(format!("the cached connections of layer {layer} differ from its weights"));
-        warnings.push(d.hint("the weights decide"));
-    }
-    Ok(Tensor::new(&[width, rows / width], &chosen))
-}
-
-/// Tensors of nodes by layer and node.
-pub(super) type ByNode<'a> = BTreeMap<(usize, usize), BTreeMap<&'a str, &'a Tensor>>;

@@ -67,6 +67,6 @@ impl Layer<'_> {
 
     fn picked(&mut self, x: ValueId, places: Tensor) -> Result<ValueId, Diagnostic> {
         let places = self.constant(places);
-        self.add(Gather { axis: 1 }, &[x, places])
+        self.add(Gather { axis: -1 }, &[x, places])
     }
 }

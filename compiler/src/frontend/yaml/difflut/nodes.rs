@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bitc_ir::{DType, Tensor};
 
-use super::ByNode;
+use super::settings::Settings;
 use crate::error::{Diagnostic, quoted};
 use crate::weights::StateDict;
 
@@ -40,19 +40,6 @@ pub(super) const NODES: &[(&str, NodeKind)] = &[
     ("difflogic", NodeKind::DiffLogic),
 ];
 
-/// Settings that are not in the weights.
-pub(super) struct Settings {
-    pub(super) activation: String,
-    pub(super) skip_interval: usize,
-    pub(super) max_amplitude: f32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { activation: "relu".to_owned(), skip_interval: 2, max_amplitude: 0.5 }
-    }
-}
-
 /// The tables of a layer.
 pub(super) struct Tables {
     /// Bits, or real numbers where a last layer answers with them.
@@ -66,35 +53,61 @@ const FAN_IN_LIMIT: usize = bitc_ir::netlist::MAX_WIDE_FANIN;
 /// torch's `sigmoid(z) >= 0.5` on a CPU holds down to this z.
 const SIGMOID_TIE: f64 = -1.788_139e-7;
 
-/// Sorts the tensors of nodes by layer and node.
-pub(super) fn index(dict: &StateDict) -> ByNode<'_> {
-    let mut found: ByNode<'_> = BTreeMap::new();
-    for (key, tensor) in dict.iter() {
-        let parts = || {
-            let (layer, rest) = key.strip_prefix("layers.")?.split_once('.')?;
-            let (node, name) = rest.strip_prefix("nodes.")?.split_once('.')?;
-            Some(((layer.parse().ok()?, node.parse().ok()?), name))
-        };
-        if let Some((at, name)) = parts() {
-            found.entry(at).or_default().insert(name, tensor);
+/// The tensors of nodes by layer and node; a layer is named by its prefix in the weights.
+pub(super) struct ByNode<'a>(BTreeMap<&'a str, Nodes<'a>>);
+
+/// The tensors of each node of a layer by name.
+type Nodes<'a> = BTreeMap<usize, BTreeMap<&'a str, &'a Tensor>>;
+
+impl<'a> ByNode<'a> {
+    /// Sorts the tensors of nodes.
+    pub(super) fn of(dict: &'a StateDict) -> Self {
+        let mut found: BTreeMap<_, Nodes<'_>> = BTreeMap::new();
+        for (key, tensor) in dict.iter() {
+            let parts = || {
+                let (layer, rest) = key.split_once(".nodes.")?;
+                let (node, name) = rest.split_once('.')?;
+                Some((layer, node.parse().ok()?, name))
+            };
+            if let Some((layer, node, name)) = parts() {
+                found.entry(layer).or_default().entry(node).or_default().insert(name, tensor);
+            }
         }
+        Self(found)
     }
-    found
+
+    /// The number of nodes of a layer.
+    pub(super) fn width(&self, layer: &str) -> usize {
+        self.0.get(layer).map_or(0, BTreeMap::len)
+    }
+
+    fn layer(&self, layer: &str) -> impl Iterator<Item = (usize, &BTreeMap<&'a str, &'a Tensor>)> + use<'_, 'a> {
+        self.0.get(layer).into_iter().flatten().map(|(node, tensors)| (*node, tensors))
+    }
+}
+
+/// Where a layer is in a model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    /// It reads the bits of the encoder.
+    pub(super) first: bool,
+    /// Its answers are added up.
+    pub(super) last: bool,
 }
 
 /// The tables of one layer.
 pub(super) fn tables(
     by_node: &ByNode<'_>,
-    layer: usize,
+    layer: &str,
     fan_in: usize,
     kind: NodeKind,
     settings: &Settings,
-    last: bool,
+    place: Place,
     discretize: bool,
 ) -> Result<Tables, Diagnostic> {
     let real = match kind {
         NodeKind::DiffLogic if discretize => false,
-        NodeKind::DiffLogic if last && layer == 0 => true,
+        NodeKind::DiffLogic if place.last && place.first => true,
         NodeKind::DiffLogic => {
             let d = Diagnostic::unsupported(
                 "difflogic nodes in expectation mode: the outputs of a hidden layer are real numbers, no bits",
@@ -103,16 +116,16 @@ pub(super) fn tables(
                 "`--discretize` takes each node's most probable gate, and says on your data how often that agrees",
             ));
         }
-        NodeKind::Fourier => last && !discretize,
+        NodeKind::Fourier => place.last && !discretize,
         _ => false,
     };
-    let nodes: Vec<_> = by_node.range((layer, 0)..(layer + 1, 0)).collect();
-    if nodes.is_empty() || nodes.iter().enumerate().any(|(i, ((_, n), _))| *n != i) {
+    let nodes: Vec<_> = by_node.layer(layer).collect();
+    if nodes.is_empty() || nodes.iter().enumerate().any(|(i, (n, _))| *n != i) {
         return Err(Diagnostic::wrong_input("the weights of the layer are missing or have gaps"));
     }
     let (mut bits, mut reals, mut ties, mut size) = (Vec::new(), Vec::new(), 0, 0);
-    for (i, ((_, node), params)) in nodes.into_iter().enumerate() {
-        let parameters = Parameters { params, node: *node, fan_in };
+    for (i, (node, params)) in nodes.into_iter().enumerate() {
+        let parameters = Parameters { params, node, fan_in };
         let (answers, threshold) = answers(kind, &parameters, settings, discretize)?;
         if i > 0 && answers.len() != size {
             return Err(Diagnostic::wrong_input(format!(
@@ -366,10 +379,9 @@ pub(super) struct Mixture {
 }
 
 /// The nodes of a layer of difflogic.
-pub(super) fn mixtures(by_node: &ByNode<'_>, layer: usize, fan_in: usize) -> Result<Vec<Mixture>, Diagnostic> {
-    let nodes = by_node.range((layer, 0)..(layer + 1, 0));
-    let mixture = |((_, node), params): (&(usize, usize), _)| gate(&Parameters { params, node: *node, fan_in }, false);
-    nodes.map(mixture).collect()
+pub(super) fn mixtures(by_node: &ByNode<'_>, layer: &str, fan_in: usize) -> Result<Vec<Mixture>, Diagnostic> {
+    let mixture = |(node, params)| gate(&Parameters { params, node, fan_in }, false);
+    by_node.layer(layer).map(mixture).collect()
 }
 
 /// A mixture of the sixteen gates of two inputs, or its most probable one.
