@@ -150,6 +150,12 @@ impl Outcome<'_> {
         let reason = REASONS.iter().find_map(blocked);
         let ops: BTreeSet<&str> = became.iter().map(|&id| self.graph.node(id).op.name()).collect();
         let stays = ops.iter().any(|op| PRODUCTS.contains(op));
+        let product = became.iter().find(|&&id| PRODUCTS.contains(&self.graph.node(id).op.name()));
+        let dtype = product.map(|&id| self.graph.ty(self.graph.node(id).outputs[0]).dtype);
+        let reason = match dtype.filter(|d| d.is_float() && *d != DType::F32) {
+            Some(dtype) => Some(format!("it is computed in {dtype}, which does not hold sums of integers exactly")),
+            None => reason,
+        };
         match (stays, reason) {
             (true, Some(reason)) => format!("stays float: {reason}"),
             (true, None) => "stays float: neither of what it multiplies is a weight in few bits".to_owned(),
@@ -166,7 +172,9 @@ impl Outcome<'_> {
             Op::BitConv2d(_) => (g.input(id, 0), g.input(id, 2)?, g.input(id, 3)?, 0),
             Op::Linear(_) | Op::Conv2d(_) => {
                 let (node, op) = g.producer::<Dequantize>(g.input(id, 1)?)?;
-                (None, g.input(node, 0)?, g.input(node, 1)?, op.group)
+                let integers = g.input(node, 0)?;
+                g.constant(integers)?;
+                (None, integers, g.input(node, 1)?, op.group)
             }
             _ => return None,
         };

@@ -125,6 +125,32 @@ fn explain_has_one_line_for_each_layer_of_the_source() {
 }
 
 #[test]
+fn explain_says_why_a_layer_stays_float() {
+    let bench = Bench::new();
+    let reason = |text: &str| {
+        bench.write("m.bir", text.as_bytes());
+        let text = bench.ok("compile m.bir --explain").stderr;
+        text.lines().nth(1).map(|line| line.split_once("float: ").map_or(line, |(_, why)| why).to_owned()).unwrap()
+    };
+    let product = "graph @g(%x: f32[N, 4], %v: f32[4, N]) {
+        %y = matmul(%x, %v) from \"p\"
+        return %y\n}\n";
+    assert_eq!(reason(product), "neither of what it multiplies is a weight in few bits");
+    let half = "graph @g(%x: f16[N, 4]) {
+        const %w: f16[4, 2] = dense [1, 0, 0, 1, 1, 1, -1, 0]
+        %y = matmul(%x, %w) from \"p\"
+        return %y\n}\n";
+    assert_eq!(reason(half), "it is computed in f16, which does not hold sums of integers exactly");
+    let exchanged = "graph @g(%x: f32[N, 4]) {
+        const %w: f32[2, 4] = dense [1, 0, 0, 1, 1, 1, -1, 0]
+        %q, %s = quantize_act(%x)
+        %d = dequantize(%q, %s)
+        %y = linear(%w, %d) from \"p\"
+        return %y\n}\n";
+    assert!(reason(exchanged).starts_with("its operands are exchanged"), "{}", reason(exchanged));
+}
+
+#[test]
 fn values_are_compared_on_demand() {
     let bench = Bench::new();
     bench.ok("compile float.yaml --verify");

@@ -318,9 +318,16 @@ fn tile(cx: &mut NodeCx<'_, '_>) -> Outputs {
     if repeats.iter().all(Dim::is_one) {
         return Ok(vec![x]);
     }
-    let one = || Dim::from(1);
-    let split = dims.iter().flat_map(|d| [one(), d.clone()]).collect();
-    let full = repeats.iter().zip(&dims).flat_map(|(r, d)| [r.clone(), d.clone()]).collect();
+    // An axis of its own only for what is repeated: one of length 1 is broadcast as it stands.
+    let (mut split, mut full) = (Vec::new(), Vec::new());
+    for (repeat, dim) in repeats.iter().zip(&dims) {
+        if !repeat.is_one() && !dim.is_one() {
+            split.push(Dim::from(1));
+            full.push(repeat.clone());
+        }
+        split.push(dim.clone());
+        full.push(if dim.is_one() { repeat.clone() } else { dim.clone() });
+    }
     let merged = repeats.iter().zip(&dims).map(|(r, d)| r.mul(d)).collect::<Option<Vec<_>>>();
     let x = cx.reshape(x, split)?;
     let x = cx.add(Expand { shape: Shape(full) }, &[x])?;

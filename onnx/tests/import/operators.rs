@@ -2,7 +2,9 @@
 
 use bitc_ir::{DType, Tensor};
 
-use crate::builder::{attr_f, attr_i, attr_ints, attr_s, attr_t, empty, floats, ints, node, raw, run_node};
+use crate::builder::{
+    attr_f, attr_i, attr_ints, attr_s, attr_t, empty, floats, graph, ints, load, model, node, raw, run_node, with_constants,
+};
 
 fn matrix(rows: usize, columns: usize, values: &[f32]) -> Tensor {
     Tensor::new(&[rows, columns], values)
@@ -168,6 +170,19 @@ fn norms_have_their_definitions() {
     let rms = (5.0f64).sqrt();
     let y = run_node(23, node("y = RMSNormalization(x0, g)", eps()), weights(), &[x]);
     close(&y[0], &[1.0 / rms, 6.0 / rms, 2.0 / 20f64.sqrt(), 12.0 / 20f64.sqrt()]);
+}
+
+#[test]
+fn a_tile_makes_axes_only_for_what_it_repeats() {
+    let repeats = || vec![ints("r", &[3, 1, 2, 2, 1])];
+    let x = Tensor::new(&[1, 2, 1, 2, 1], &[1f32, 2.0, 3.0, 4.0]);
+    let tile = run_node(13, node("y = Tile(x0, r)", vec![]), repeats(), std::slice::from_ref(&x));
+    let once = [1f32, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0, 3.0, 4.0, 3.0, 4.0];
+    assert_eq!(tile, [Tensor::new(&[3, 2, 2, 4, 1], &once.repeat(3))]);
+    let tiled = graph(&["x: f32[1, 2, 1, 2, 1]"], vec![node("y = Tile(x, r)", vec![])], &["y: f32[]"]);
+    let imported = load(&model(with_constants(tiled, repeats()))).unwrap();
+    let ranks = imported.graph.values().map(|(_, v)| v.ty.shape.rank());
+    assert_eq!(ranks.max(), Some(6), "one more for the axis of two");
 }
 
 #[test]
