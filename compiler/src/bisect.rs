@@ -8,6 +8,7 @@ use bitc_passes::{Observer, Options, PassReport, Remark, RemarkKind};
 use crate::error::{Diagnostic, Failure};
 use crate::pipeline::Pipeline;
 use crate::runnable;
+use crate::verify::{self, Flip, Tolerance};
 
 /// Where values diverge.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,26 @@ pub struct Search<'a> {
     inputs: &'a [Tensor],
     expected: Vec<Tensor>,
     tolerance: f64,
+    /// The smallest of the largest values of the outputs: what flips are measured by.
+    magnitude: f64,
+}
+
+/// Activations that a pass rounds to the other side of a border between integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flips {
+    /// The pass after which they are there.
+    pub pass: &'static str,
+    /// Each of them; `frozen` is what the graph after the pass has, `model` what the source has.
+    pub flips: Vec<Flip>,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Where values diverge, if they do.
+    pub culprit: Option<Culprit>,
+    /// The rounding flips that came before it: differences, but no fault of any pass.
+    pub flips: Option<Flips>,
 }
 
 impl<'a> Search<'a> {
@@ -47,7 +68,9 @@ impl<'a> Search<'a> {
         tolerance: f64,
     ) -> Result<Self, Diagnostic> {
         let expected = eval(source, inputs).map_err(|e| runnable::eval_error(&e))?;
-        Ok(Self { source, pipeline, inputs, expected, tolerance })
+        let largest = |t: &Tensor| t.to_f64().iter().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
+        let magnitude = expected.iter().map(largest).fold(f64::INFINITY, f64::min);
+        Ok(Self { source, pipeline, inputs, expected, tolerance, magnitude })
     }
 
     /// The outputs of the source.
@@ -59,9 +82,12 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// If the pipeline cannot be run.
-    pub fn run(&self) -> Result<Option<Culprit>, Failure> {
+    pub fn run(&self) -> Result<Outcome, Failure> {
         let whole = self.attempt(None)?;
-        let Some(at) = whole.differences.iter().position(|(_, d)| self.differs(*d)) else { return Ok(None) };
+        let flips = whole.flips.clone();
+        let Some(at) = whole.differences.iter().position(|(_, d)| self.differs(*d)) else {
+            return Ok(Outcome { culprit: None, flips });
+        };
         let (report, difference) = &whole.differences[at];
         let before: u64 = whole.differences[..at].iter().map(|(r, _)| r.rewrites).sum();
         let mut culprit =
@@ -78,7 +104,23 @@ impl<'a> Search<'a> {
             culprit.difference = attempt.differences.last().map_or(*difference, |(_, d)| *d);
             culprit.remark = attempt.last_applied;
         }
-        Ok(Some(culprit))
+        Ok(Outcome { culprit: Some(culprit), flips })
+    }
+
+    /// How far outputs are from those of the source; what rounding flips explain is set apart.
+    fn difference(&self, graph: &Graph) -> Result<(f64, Vec<Flip>), Diagnostic> {
+        let found = eval(graph, self.inputs).map_err(|e| runnable::eval_error(&e))?;
+        let pairs = self.expected.iter().zip(&found);
+        let difference = pairs.map(|(a, b)| relative_difference(a, b)).fold(0.0, f64::max);
+        if !self.differs(difference) {
+            return Ok((difference, Vec::new()));
+        }
+        let tolerance = Tolerance { relative: 0.0, absolute: Some(self.tolerance * self.magnitude) };
+        let (source, graph) = ((self.source, &self.expected[..]), (graph, &found[..]));
+        Ok(match verify::flips_between(source, graph, self.inputs, tolerance)? {
+            Some(flips) => (0.0, flips),
+            None => (difference, Vec::new()),
+        })
     }
 
     fn differs(&self, difference: f64) -> bool {
@@ -91,7 +133,8 @@ impl<'a> Search<'a> {
 
     /// Runs the pipeline up to so many rewrites, and measures the graph after each pass.
     fn attempt(&self, rewrite_limit: Option<u64>) -> Result<Attempt<'_>, Failure> {
-        let mut attempt = Attempt { search: self, differences: Vec::new(), last_applied: None, fault: None };
+        let mut attempt =
+            Attempt { search: self, differences: Vec::new(), flips: None, last_applied: None, fault: None };
         let mut graph = self.source.clone();
         let mut pipeline = self.pipeline.clone();
         // Where the search stops early the goal of the pipeline is not reached, and need not be.
@@ -109,6 +152,7 @@ impl<'a> Search<'a> {
 struct Attempt<'a> {
     search: &'a Search<'a>,
     differences: Vec<(PassReport, f64)>,
+    flips: Option<Flips>,
     last_applied: Option<Remark>,
     fault: Option<Diagnostic>,
 }
@@ -119,13 +163,15 @@ impl Observer for Attempt<'_> {
         let same = self.differences.last().map_or(0.0, |(_, d)| *d);
         let difference = match report.changed {
             bitc_passes::Changed::No => same,
-            bitc_passes::Changed::Yes => match eval(graph, self.search.inputs) {
-                Ok(found) => {
-                    let pairs = self.search.expected.iter().zip(&found);
-                    pairs.map(|(a, b)| relative_difference(a, b)).fold(0.0, f64::max)
+            bitc_passes::Changed::Yes => match self.search.difference(graph) {
+                Ok((difference, flips)) => {
+                    if self.flips.is_none() && !flips.is_empty() {
+                        self.flips = Some(Flips { pass: report.pass, flips });
+                    }
+                    difference
                 }
-                Err(e) => {
-                    self.fault.get_or_insert(runnable::eval_error(&e));
+                Err(fault) => {
+                    self.fault.get_or_insert(fault);
                     f64::INFINITY
                 }
             },
@@ -162,9 +208,9 @@ mod tests {
         let pipeline = Pipeline::of_passes("simplify,cse,fold-batch-norm,fold-constants").unwrap();
         let inputs = [bitc_ir::random::tensor(bitc_ir::DType::F32, &[9, 2], 3)];
         let lenient = Search::new(&graph, &pipeline, &inputs, 1e-4).unwrap();
-        assert_eq!(lenient.run().unwrap(), None);
+        assert_eq!(lenient.run().unwrap(), Outcome { culprit: None, flips: None });
         let strict = Search::new(&graph, &pipeline, &inputs, 0.0).unwrap();
-        let culprit = strict.run().unwrap().unwrap();
+        let culprit = strict.run().unwrap().culprit.unwrap();
         assert_eq!((culprit.pass, culprit.index, culprit.rewrite), ("fold-batch-norm", 2, Some(1)));
         assert_eq!(culprit.remark.unwrap().op, "batch_norm");
         assert!(culprit.difference > 0.0);

@@ -10,6 +10,19 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Diagnostic;
 
+/// Refuses an output that is the very file that is read.
+///
+/// # Errors
+/// If it is, whatever the two paths look like.
+pub fn not_over(input: &Path, output: &Path) -> Result<(), Diagnostic> {
+    let same = matches!((input.canonicalize(), output.canonicalize()), (Ok(input), Ok(output)) if input == output);
+    if !same {
+        return Ok(());
+    }
+    let over = Diagnostic::usage("the output is the input: it would be written over");
+    Err(over.file(output.display().to_string()).hint("give another name to `-o`"))
+}
+
 /// Writes `bytes` as the whole of `path`; the path `-` is standard output.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ use bitc_runtime::kernels::Kernels;
 use bitc_runtime::{Program, Session, Trace};
 
 pub use self::difference::{OutputDifference, Tolerance, argmax, classes, difference};
+use self::flips::Explanation;
 pub use self::flips::Flip;
 use self::inside::Check;
 
@@ -29,11 +30,6 @@ use crate::runnable::{self, Runnable};
 /// The largest part of the rows that may differ by rounding flips, and by how much of the largest value.
 const FLIPPED_ROWS: usize = 8;
 const FLIP_BOUND: f64 = 0.05;
-
-/// The largest part of all elements that may be flips that were replayed, however many rows they are in. Of evenly spread
-/// values two in a thousand lie as near to a border as a flip has to; values that often lie on it do not come from
-/// rounding.
-const RARE: usize = 200;
 
 /// What a float computation in another order stays well within, and a rounding flip hardly ever.
 const FINE: Tolerance = Tolerance { relative: 0.0, absolute: None };
@@ -190,24 +186,46 @@ impl Subject {
             let mut explain = |rows: BTreeSet<usize>, tolerance, search| {
                 let rows: BTreeSet<usize> = rows.difference(&flipped).copied().collect();
                 if rows.is_empty() || !result.outputs.iter().all(OutputDifference::is_small) {
-                    return Ok((Vec::new(), 0));
+                    return Ok(Explanation::default());
                 }
                 let found = flips::explain(&lowered.graph, inputs, expected, &rows, tolerance, model, search)?;
                 flipped.extend(found.flips.iter().map(|f| f.row));
-                Ok((found.flips, found.elements))
+                Ok(found)
             };
-            let (found, elements) = explain(rows.clone(), tolerance, few)?;
-            result.flips_are_rare = found.len().saturating_mul(RARE) <= elements;
-            result.flips = found;
+            let found = explain(rows.clone(), tolerance, few)?;
+            result.flips_are_rare = found.are_rare();
+            result.flips = found.flips;
             // A flip within the tolerance is nothing wrong, but it has a name too.
             let within = rows_of(&differences(expected, FINE)).difference(&rows).copied().collect();
-            let (found, _) = explain(within, FINE, few && model.is_none())?;
-            result.flips.extend(found);
+            result.flips.extend(explain(within, FINE, few && model.is_none())?.flips);
             result.flips.sort_by_key(|f| f.row);
             result.flipped_rows = flipped.into_iter().collect();
         }
         Ok(result)
     }
+}
+
+/// The rounding flips that make the whole difference between what a graph gave and what its source did; `None` where the
+/// difference is none, or another one.
+///
+/// # Errors
+/// If a graph cannot be evaluated.
+pub fn flips_between(
+    (source, expected): (&Graph, &[Tensor]),
+    (graph, found): (&Graph, &[Tensor]),
+    inputs: &[Tensor],
+    tolerance: Tolerance,
+) -> Result<Option<Vec<Flip>>, Diagnostic> {
+    let pairs = expected.iter().zip(found);
+    let outputs: Vec<OutputDifference> = pairs.map(|(a, b)| difference("", a, b, tolerance)).collect();
+    let rows = rows_of(&outputs);
+    if rows.is_empty() || !outputs.iter().all(OutputDifference::is_small) {
+        return Ok(None);
+    }
+    let few = outputs.iter().all(|o| o.are_few(o.rows.len()));
+    let explained = flips::explain(graph, inputs, expected, &rows, tolerance, Some(source), few)?;
+    let all = rows.iter().all(|row| explained.flips.iter().any(|f| f.row == *row));
+    Ok((all && (few || explained.are_rare())).then_some(explained.flips))
 }
 
 /// The rows that are outside the tolerance in any output.

@@ -11,7 +11,7 @@ use super::console::Console;
 use super::inputs::InputArgs;
 use super::model::{ModelArgs, PipelineArgs};
 use crate::backend;
-use crate::bisect::{Culprit, Search};
+use crate::bisect::{Culprit, Flips, Search};
 use crate::compile;
 use crate::error::{Diagnostic, Failure, escape};
 use crate::observe::{self, Watch};
@@ -26,6 +26,7 @@ use crate::verify::{Subject, Tolerance};
   bitc bisect model.yaml --pipeline my.yaml --json
 
 Passes are compared on the reference evaluator; after them the artifact is compared layer by layer.
+Activations that only a rounding of floats moves to the next integer are named, and are no divergence.
 The exit code is 1 where something diverges.")]
 pub(super) struct Bisect {
     /// The model.
@@ -44,9 +45,12 @@ pub(super) struct Bisect {
     pipeline: PipelineArgs,
 }
 
+/// How many rounding flips are shown.
+const SHOWN: usize = 8;
+
 /// What was found.
 enum Found {
-    Nothing,
+    Nothing { flips: Option<Flips> },
     InPass(Culprit),
     InArtifact { layer: Option<String>, difference: f64 },
 }
@@ -64,7 +68,8 @@ impl Bisect {
         let pipeline = self.pipeline.pipeline(&self.model_args)?;
         console.step("comparing after each pass");
         let search = Search::new(&source, &pipeline, &inputs, self.tolerance).map_err(|d| d.file(file.as_str()))?;
-        let found = match search.run().map_err(|f| f.file(&file))? {
+        let outcome = search.run().map_err(|f| f.file(&file))?;
+        let found = match outcome.culprit {
             Some(culprit) => Found::InPass(culprit),
             None => {
                 console.step("comparing the artifact");
@@ -82,7 +87,7 @@ impl Bisect {
                     subject.compare(search.expected(), &inputs, kernels::best(), tolerance, Some(&source))?;
                 let difference = comparison.outputs.iter().map(|o| o.max_relative).fold(0.0, f64::max);
                 match comparison.agrees() {
-                    true => Found::Nothing,
+                    true => Found::Nothing { flips: outcome.flips },
                     false => Found::InArtifact { layer: comparison.first_diverging, difference },
                 }
             }
@@ -90,7 +95,7 @@ impl Bisect {
         console.finish();
         console.print(&if self.json { found.json() } else { found.text() })?;
         match found {
-            Found::Nothing => Ok(()),
+            Found::Nothing { .. } => Ok(()),
             _ => Err(Diagnostic::values_differ("values diverge").file(file).into()),
         }
     }
@@ -100,7 +105,26 @@ impl Found {
     fn text(&self) -> String {
         let mut text = String::new();
         match self {
-            Found::Nothing => text.push_str("nothing diverges: neither a pass nor the artifact\n"),
+            Found::Nothing { flips } => {
+                text.push_str("nothing diverges: neither a pass nor the artifact\n");
+                if let Some(Flips { pass, flips }) = flips {
+                    let _ = writeln!(text, "rounding flips after {pass}, no fault of it:");
+                    for f in flips.iter().take(SHOWN) {
+                        let _ = writeln!(
+                            text,
+                            "  row {}: {:.1e} steps from the border, an input of {} is {} in the model and {} after the pass",
+                            f.row,
+                            f.distance,
+                            escape(f.layer.split(", ").next().unwrap_or_default()),
+                            f.model,
+                            f.frozen
+                        );
+                    }
+                    if flips.len() > SHOWN {
+                        let _ = writeln!(text, "  and {} more", flips.len() - SHOWN);
+                    }
+                }
+            }
             Found::InPass(c) => {
                 let _ = writeln!(text, "pass      {} (number {} of the pipeline)", c.pass, c.index + 1);
                 if let Some(rewrite) = c.rewrite {
@@ -130,7 +154,12 @@ impl Found {
     fn json(&self) -> String {
         let finite = |v: f64| if v.is_finite() { json!(v) } else { json!(v.to_string()) };
         let value = match self {
-            Found::Nothing => json!({"schema": 1, "diverges": false}),
+            Found::Nothing { flips } => {
+                let rows = |f: &Flips| f.flips.iter().map(|f| f.row).collect::<std::collections::BTreeSet<_>>();
+                json!({
+                    "schema": 1, "diverges": false, "flipped_rows": flips.as_ref().map(rows).unwrap_or_default(),
+                })
+            }
             Found::InPass(c) => json!({
                 "schema": 1, "diverges": true, "in": "pass", "pass": c.pass, "index": c.index, "rewrite": c.rewrite,
                 "rule": c.remark.as_ref().map(|r| r.rule),

@@ -208,6 +208,7 @@ impl Compile {
         self.rewrite.add_to(&mut pipeline, self.dont_cares.asked())?;
         self.dont_cares.add_to(&mut pipeline)?;
         let mut imported = self.model_args.import(&self.model, console)?;
+        output::not_over(&self.model_args.find(&self.model)?, &self.output_path(format))?;
         compile::name_origins(&mut imported.graph);
         let mut graph = imported.graph;
         let file = self.model.display().to_string();

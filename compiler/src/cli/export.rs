@@ -61,6 +61,7 @@ pub(super) struct Export {
 impl Export {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         let form = export::form(&self.form)?;
+        output::not_over(&self.model.find(&self.file)?, &self.output)?;
         let name = self.file.display().to_string();
         let (source, graph) = self.graphs(console)?;
         console.step("writing the operators");

@@ -46,8 +46,24 @@ struct Model {
 
 /// What `weights:` says.
 enum WeightSource {
-    File(PathBuf),
+    /// A file, and where the model names it.
+    File(PathBuf, Place),
     Random(u64),
+}
+
+impl WeightSource {
+    /// The path of a file that a model names, which lies beside it.
+    ///
+    /// # Errors
+    /// If nothing is there: the model names it in vain.
+    fn beside(source: &Source, path: &Path, place: Place) -> Result<PathBuf, Diagnostic> {
+        let path = source.path.parent().unwrap_or(Path::new("")).join(path);
+        if path.exists() {
+            return Ok(path);
+        }
+        let missing = Diagnostic::wrong_input(format!("there is no file {}", quoted(&path.display().to_string())));
+        Err(place.at(missing).hint("`weights` is looked for beside the model; `--weights FILE` wins over it"))
+    }
 }
 
 /// YAML models are text with a line that begins with `model:` or `model_type:`.
@@ -122,7 +138,9 @@ fn read(node: &Node, faults: &Faults) -> (&'static str, Option<Model>) {
 fn read_weights(fields: &mut Fields<'_>, faults: &Faults) -> Option<WeightSource> {
     let node = fields.node("weights")?;
     match &node.value {
-        Value::Text(path) if !path.is_empty() && !path.contains('\0') => Some(WeightSource::File(path.into())),
+        Value::Text(path) if !path.is_empty() && !path.contains('\0') => {
+            Some(WeightSource::File(path.into(), node.place))
+        }
         Value::Map(_) => {
             let mut inner = Fields::of(node, "`weights`", faults);
             let seed = inner.int("random");
@@ -178,7 +196,7 @@ fn build(name: &str, mut model: Model, source: &Source, options: &Options) -> Re
 fn load(model: &mut Model, source: &Source, options: &Options) -> Result<Parameters, Diagnostic> {
     let path = match (&options.weights, &model.weights) {
         (Some(path), _) => path.clone(),
-        (None, Some(WeightSource::File(path))) => source.path.parent().unwrap_or(Path::new("")).join(path),
+        (None, Some(WeightSource::File(path, place))) => WeightSource::beside(source, path, *place)?,
         (None, Some(WeightSource::Random(seed))) => return Ok(Parameters::random(*seed, options.max_memory)),
         (None, None) if !has_tensors(&model.layers) => return Ok(Parameters::random(0, options.max_memory)),
         (None, None) => {

@@ -28,6 +28,11 @@ const NEAR: f64 = 1e-3;
 /// How far sums of floats in different orders are usually apart at most, in units of the last place.
 const ULPS: f64 = 4.0;
 
+/// The largest part of all elements that may be flips that were replayed, however many rows they are in. Of evenly spread
+/// values two in a thousand lie as near to a border as a flip has to; values that often lie on it do not come from
+/// rounding.
+const RARE: usize = 200;
+
 /// An element that is rounded to the other side in the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flip {
@@ -52,11 +57,19 @@ impl Flip {
 }
 
 /// The flips that give rows the outputs of the model.
+#[derive(Default)]
 pub(super) struct Explanation {
     /// By row; none for a row that flips do not explain.
     pub(super) flips: Vec<Flip>,
     /// How many elements the quantisers have in the rows where the model's own graph showed flips.
     pub(super) elements: usize,
+}
+
+impl Explanation {
+    /// Whether the flips are so few among all elements that rounding alone may be the reason.
+    pub(super) fn are_rare(&self) -> bool {
+        self.flips.len().saturating_mul(RARE) <= self.elements
+    }
 }
 
 /// The flips that give `rows` of the frozen graph the outputs of the model. They are searched for only if `search` is set,

@@ -81,3 +81,26 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert!(output.stderr.is_empty() && output.status.success(), "{output:?}");
 }
+
+#[test]
+fn the_input_is_not_written_over() {
+    let bench = Bench::new();
+    bench.ok("compile float.yaml -o m.bit");
+    let before = std::fs::read(bench.path("m.bit")).unwrap();
+    bench.fails("export m.bit -o m.bit", 2, &["the output is the input"]);
+    bench.fails("export m.bit -o ./m.bit", 2, &["the output is the input"]);
+    assert_eq!(std::fs::read(bench.path("m.bit")).unwrap(), before);
+    bench.ok("export m.bit -o m.onnx");
+    bench.fails("compile m.onnx -o m.onnx", 2, &["the output is the input"]);
+}
+
+#[test]
+fn weights_that_are_not_there_are_missed_where_the_model_names_them() {
+    let bench = Bench::new();
+    let model =
+        "model: sequential\ninput: {name: x, shape: [N, 2]}\nlayers:\n- linear: {name: a, out: 3}\nweights: w.pt\n";
+    bench.write("m.yaml", model.as_bytes());
+    bench.fails("compile m.yaml", 1, &["m.yaml:5:10: there is no file `w.pt`", "--weights FILE"]);
+    bench.write("two.bir", b"graph @g(%x: f32[N]) {\n  %y = relu(%x)\n  return %y, %y\n}\n");
+    bench.fails("compile two.bir", 1, &["two.bir:3:14: two outputs are called `y`"]);
+}

@@ -3,7 +3,8 @@
 use bitc_ir::{DType, Tensor};
 
 use crate::builder::{
-    attr_f, attr_i, attr_ints, attr_s, attr_t, empty, floats, graph, ints, load, model, node, raw, run_node, with_constants,
+    attr_f, attr_i, attr_ints, attr_s, attr_t, empty, floats, graph, ints, load, model, node, raw, run_node,
+    with_constants,
 };
 
 fn matrix(rows: usize, columns: usize, values: &[f32]) -> Tensor {

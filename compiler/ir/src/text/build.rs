@@ -27,6 +27,9 @@ pub(super) fn build(syntax: GraphSyntax, resolver: &dyn Resolver) -> Result<Grap
     for output in syntax.outputs {
         if let Some(value) = builder.lookup(output.at, &output.value) {
             let name = output.name.unwrap_or_else(|| shown(&output.value).to_owned());
+            if builder.graph.outputs().iter().any(|o| o.name == name) {
+                builder.fault(output.at, format!("two outputs are called `{name}`"));
+            }
             builder.graph.add_output(name, value);
         }
     }

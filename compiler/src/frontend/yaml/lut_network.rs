@@ -3,8 +3,6 @@
 //! Tables are `u64` words, bit `a` the output at address `a` and input `j` bit `j` of the address, or `u8`/`bool` entries
 //! `[width, 2^n]`; in the last layer they may be `f32`. Without an encoder the inputs are bits.
 
-use std::path::Path;
-
 use bitc_ir::ops::{GroupSum, Lut};
 use bitc_ir::{DType, Dim, Graph, Origin, Tensor, TensorType, ValueId};
 
@@ -47,7 +45,7 @@ pub(super) fn import(node: &Node, source: &Source, options: &Options) -> Result<
     Failure::check(faults.into_inner())?;
     let path = match (&options.weights, &network.weights) {
         (Some(path), _) => path.clone(),
-        (None, Some(WeightSource::File(path))) => source.path.parent().unwrap_or(Path::new("")).join(path),
+        (None, Some(WeightSource::File(path, place))) => WeightSource::beside(source, path, *place)?,
         (None, Some(WeightSource::Random(_))) => {
             return Err(Diagnostic::unsupported("connections and tables cannot be random").into());
         }

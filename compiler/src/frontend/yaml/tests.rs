@@ -261,7 +261,7 @@ fn wrong_weights_are_named() {
     let warnings = Case::with(&one_layer(""), &extra).warnings();
     assert!(warnings[0].contains("does not use") && warnings[0].contains("`network.2.weight`"), "{warnings:?}");
     let text = Case::new(&one_layer("")).faults().join("");
-    assert!(text.contains("w.safetensors: cannot read"), "{text}");
+    assert!(text.contains("m.yaml:6:10: there is no file `w.safetensors`"), "{text}");
 }
 
 #[test]
