@@ -138,6 +138,14 @@ impl Pipeline {
     /// # Errors
     /// If no pass of the pipeline has it or the value does not fit.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), Diagnostic> {
+        self.set_by(&format!("--set {key}"), key, value)
+    }
+
+    /// As [`Pipeline::set`], for an option of its own that stands for the parameter.
+    ///
+    /// # Errors
+    /// As [`Pipeline::set`].
+    pub fn set_by(&mut self, option: &str, key: &str, value: &str) -> Result<(), Diagnostic> {
         let (pass, param) = match key.split_once('.') {
             Some((pass, param)) => (Some(pass), param),
             None => (None, key),
@@ -158,7 +166,11 @@ impl Pipeline {
                     *step = changed;
                 }
                 Err(AttrError::Unknown { .. }) => {}
-                Err(error) => return Err(Diagnostic::usage(format!("`--set {key}`: {error}"))),
+                Err(AttrError::Invalid { expected, found, .. }) => {
+                    let wrong = Diagnostic::usage(format!("`{option}` cannot be {found}"));
+                    return Err(wrong.expected(expected));
+                }
+                Err(error) => return Err(Diagnostic::usage(format!("`{option}`: {error}"))),
             }
         }
         if taken {

@@ -21,6 +21,9 @@ use methods::{Matrix, Plane};
 
 pub use methods::Method;
 
+/// Below this a refit follows its calibration rows rather than what they stand for.
+const FEW_ROWS: usize = 32;
+
 /// Which weights of a layer share a scale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scale {
@@ -119,7 +122,15 @@ impl Pass for RewriteToTernary {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
         let layers: Vec<NodeId> = graph.nodes().filter(|(id, _)| is_target(graph, *id)).map(|(id, _)| id).collect();
+        for conv in convolutions(graph) {
+            let reason = "only linear layers are rewritten; a convolution keeps its floats";
+            cx.remark(graph, conv, "rewrite", RemarkKind::Blocked(reason.into()));
+        }
         if layers.is_empty() {
+            if let Some(node) = graph.nodes().map(|(id, _)| id).next_back() {
+                let warning = "nothing was rewritten: the model has no linear layer of constant float weights";
+                cx.remark(graph, node, "nothing", RemarkKind::Warning(warning.to_owned()));
+            }
             return Ok(Changed::No);
         }
         let names: Vec<String> = layers.iter().map(|&n| layer_name(graph, n)).collect();
@@ -129,6 +140,18 @@ impl Pass for RewriteToTernary {
             return Err(PassError::Input { message, origin: Origin::default() });
         }
         let float = Calibration::of_float_layers(graph, &layers, cx.calibration())?;
+        if let Some(rows) = float.rows() {
+            if rows == 0 {
+                let message = "the calibration inputs have no rows".to_owned();
+                return Err(PassError::Input { message, origin: Origin::default() });
+            }
+            if rows < FEW_ROWS {
+                let warning = format!(
+                    "{rows} calibration rows are few: layers are fit to them rather than to the task; some hundred are usual"
+                );
+                cx.remark(graph, layers[0], "few-rows", RemarkKind::Warning(warning));
+            }
+        }
         if cx.calibration().is_empty() && has_attention_or_residuals(graph) {
             let warning = "rewritten without calibration, but the model has attention or residual blocks: expect to lose \
                            much accuracy; give calibration inputs (--calib) or --planes 2";
@@ -183,11 +206,18 @@ impl RewriteToTernary {
         };
         let mut note = format!(
             "{} by {}, weight error {weight_error:.3}",
-            if kept.is_some() { "int8".to_owned() } else { format!("{} ternary plane(s)", planes.len()) },
+            match (kept, planes.len()) {
+                (Some(_), _) => "int8",
+                (None, 1) => "ternary",
+                (None, _) => "two ternary planes",
+            },
             if kept.is_some() { "largest magnitude per row" } else { bitc_ir::attr::Choice::word(self.method) },
         );
         if let Some(refit) = &refit {
-            note.push_str(&format!(", output error {:.3} before and {:.3} after the refit", refit.before, refit.after));
+            note.push_str(&match refit.error {
+                Some((before, after)) => format!(", output error {before:.3} before and {after:.3} after the refit"),
+                None => ", its outputs are the same for every calibration row".to_owned(),
+            });
         }
         let name = at.inputs[1].map_or_else(String::new, |v| graph.value(v).name.clone());
         let new = build(graph, &at, &name, &planes, bias, refit.as_ref()).map_err(|e| PassError::Retyped {
@@ -264,6 +294,13 @@ fn is_target(graph: &Graph, node: NodeId) -> bool {
     op.act == Activation::None
         && constant(1).is_some_and(|w| w.dtype() == DType::F32 && w.numel() > 0)
         && (no_bias || constant(2).is_some())
+}
+
+/// Convolutions with constant float weights.
+fn convolutions(graph: &Graph) -> Vec<NodeId> {
+    let weights = |id: NodeId| graph.input(id, 1).and_then(|w| graph.constant(w));
+    let float = |id: &NodeId| weights(*id).is_some_and(|w| w.dtype() == DType::F32);
+    graph.nodes().filter(|(_, n)| matches!(n.op, Op::Conv2d(_))).map(|(id, _)| id).filter(float).collect()
 }
 
 /// The name by which a user knows a layer: its origin, else its result.

@@ -103,7 +103,7 @@ struct RewriteArgs {
 }
 
 impl RewriteArgs {
-    /// Puts the rewrite in front of what recognises ternary weights.
+    /// Puts the rewrite behind what recognises ternary weights.
     fn add_to(&self, pipeline: &mut Pipeline, calibrates: bool) -> Result<(), Diagnostic> {
         if self.ternary == "off" {
             let lonely = [
@@ -124,17 +124,20 @@ impl RewriteArgs {
                 None => Ok(()),
             };
         }
-        pipeline.insert_before("rewrite-to-ternary", &["ternarize-weights", "linear-to-bit-linear", "freeze"])?;
-        let mut set = |name: &str, value: &str| pipeline.set(&format!("rewrite-to-ternary.{name}"), value);
-        set("method", &self.ternary)?;
+        // What was trained in few bits has been found by then, and stays as it was trained.
+        pipeline.insert_before("rewrite-to-ternary", &["linear-to-bit-linear", "freeze"])?;
+        let mut set = |option: &str, name: &str, value: &str| {
+            pipeline.set_by(&format!("--{option}"), &format!("rewrite-to-ternary.{name}"), value)
+        };
+        set("ternary", "method", &self.ternary)?;
         if let Some(scale) = &self.scale {
-            set("scale", scale)?;
+            set("scale", "scale", scale)?;
         }
         if let Some(planes) = &self.planes {
-            set("planes", planes)?;
+            set("planes", "planes", planes)?;
         }
         if !self.keep.is_empty() {
-            set("keep", &kept(&self.keep))?;
+            set("keep", "keep", &kept(&self.keep))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `bitc compile`.
 
-use bitc_ir::Tensor;
+use bitc_ir::{DType, Tensor, random};
 
 use crate::harness::Bench;
 
@@ -196,6 +196,55 @@ fn a_rewrite_says_what_it_costs_and_warns() {
     let done = bench.ok("compile r.bir -o r.bit --ternary absmean");
     assert!(done.stderr.starts_with("warning: r.bir: rewritten without calibration"), "{}", done.stderr);
     assert_eq!(bench.ok("compile r.bir -o r.bit --ternary absmean --quiet").stderr, "");
+}
+
+#[test]
+fn a_rewrite_leaves_what_was_trained() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml -o trained.bir");
+    let done = bench.ok("compile mlp.yaml -o asked.bir --ternary twn");
+    assert!(done.stderr.contains("nothing was rewritten"), "{}", done.stderr);
+    let read = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    assert!(read("trained.bir") == read("asked.bir"));
+    let conv = "model: sequential\ninput: {name: x, shape: [N, 2, 5, 5]}\nlayers:\n- conv2d: {name: c, out: 3, kernel: 3}\n\
+        - flatten: {}\n- linear: {name: f, out: 2}\nweights: {random: 1}\n";
+    bench.write("conv.yaml", conv.as_bytes());
+    let done = bench.ok("compile conv.yaml --ternary optimal");
+    assert!(done.stderr.contains("c: only linear layers are rewritten"), "{}", done.stderr);
+    assert!(done.stderr.contains("f: ternary by optimal, weight error"), "{}", done.stderr);
+}
+
+#[test]
+fn calibration_needs_rows() {
+    let bench = Bench::new();
+    for (name, rows) in [("none.npy", 0), ("one.npy", 1), ("many.npy", 40)] {
+        bench.array(name, &random::tensor(DType::F32, &[rows, 6], 7));
+    }
+    for method in ["optimal", "gptq"] {
+        let line = |calib: &str| format!("compile float.yaml -o c.bit --ternary {method} --calib {calib}");
+        bench.fails(&line("none.npy"), 1, &["no rows"]);
+        assert!(!bench.path("c.bit").exists());
+        let done = bench.ok(&line("one.npy"));
+        assert!(done.stderr.contains("warning: float.yaml: 1 calibration rows are few"), "{}", done.stderr);
+        assert!(done.stderr.contains("the same for every calibration row"), "{}", done.stderr);
+        let done = bench.ok(&line("many.npy"));
+        assert!(!done.stderr.contains("warning") && done.stderr.contains("after the refit"), "{}", done.stderr);
+        std::fs::remove_file(bench.path("c.bit")).unwrap();
+    }
+}
+
+#[test]
+fn wrong_wishes_for_a_rewrite_are_named_as_they_were_given() {
+    let bench = Bench::new();
+    let fails = |options: &str, texts: &[&str]| {
+        bench.fails(&format!("compile float.yaml {options}"), 2, texts);
+    };
+    fails("--ternary foo", &["`--ternary` cannot be `foo`", "`optimal`, `absmean`, `twn`, `gptq`"]);
+    fails("--ternary optimal --scale group:0", &["`--scale` cannot be group:0", "N of 4 or more"]);
+    fails("--ternary optimal --planes 3", &["`--planes` cannot be 3"]);
+    fails("--ternary optimal --keep first=int4", &["`--keep` cannot be `int4`"]);
+    fails("--ternary gptq --planes 2", &["`--planes` cannot be 2", "1 with method `gptq`"]);
+    fails("--scale row", &["`--scale` says how float layers become ternary"]);
 }
 
 #[test]

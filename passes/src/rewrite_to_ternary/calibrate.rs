@@ -22,6 +22,11 @@ impl Calibration {
         Ok(Self { outputs: if samples.is_empty() { Vec::new() } else { matrices(graph, &values, samples)? } })
     }
 
+    /// How many rows the layer that sees fewest of them has; `None` without calibration.
+    pub(super) fn rows(&self) -> Option<usize> {
+        self.outputs.iter().map(|m| m.rows).min()
+    }
+
     /// How layer `position` answered in float.
     pub(super) fn outputs_of(&self, position: usize) -> Option<&Matrix> {
         self.outputs.get(position)
@@ -66,10 +71,9 @@ fn matrices(graph: &Graph, values: &[ValueId], samples: &[Vec<Tensor>]) -> Resul
 pub(super) struct Refit {
     pub(super) gain: Vec<f64>,
     pub(super) shift: Vec<f64>,
-    /// The relative error of the outputs without the refit, biases apart.
-    pub(super) before: f64,
-    /// The relative error that is left.
-    pub(super) after: f64,
+    /// The relative error of the outputs without the refit, biases apart, and the one that is left; `None` where the
+    /// outputs should be the same for every row.
+    pub(super) error: Option<(f64, f64)>,
 }
 
 impl Refit {
@@ -101,8 +105,9 @@ impl Refit {
             gain.push(g);
             shift.push(s);
         }
-        let relative = |v: f64| if norm > 0.0 { (v / norm).sqrt() } else { 0.0 };
-        Refit { gain, shift, before: relative(before), after: relative(after) }
+        let relative = |v: f64| (v / norm).sqrt();
+        let error = (norm > 0.0).then(|| (relative(before), relative(after)));
+        Refit { gain, shift, error }
     }
 }
 
@@ -117,6 +122,8 @@ mod tests {
         let refit = Refit::of(&now, &wanted);
         assert_eq!((refit.gain[0], refit.shift[0]), (2.0, 1.0));
         assert_eq!((refit.gain[1], refit.shift[1]), (1.0, 2.0), "an output that never moves");
-        assert!(refit.after < 1e-12 && refit.before > 0.1);
+        assert!(refit.error.is_some_and(|(before, after)| after < 1e-12 && before > 0.1));
+        let still = Matrix { rows: 1, columns: 2, values: vec![3.0, 7.0] };
+        assert_eq!(Refit::of(&still, &still).error, None);
     }
 }
