@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bitc_format::Layout;
-use bitc_format::inst::{Activation, Floor, QuantizeKind};
-use bitc_runtime::kernels::{self, BitProduct, Kernels, Post, Probe, QuantizeRule, Quantized, Sharing};
+use bitc_format::inst::{Activation, Floor, MapOp, QuantizeKind, Step, Steps};
+use bitc_runtime::kernels::{self, BitProduct, Codes, Kernels, Post, Probe, QuantizeRule, Quantized, Sharing, Tile};
 
 const SHAPES: [(usize, usize); 7] =
     [(512, 64), (784, 512), (2048, 2048), (2560, 6912), (6912, 2560), (4096, 4096), (4096, 14_336)];
@@ -31,6 +31,9 @@ fn main() {
         bench.limits();
         bench.quantize();
         bench.products();
+        bench.requantized();
+        #[cfg(not(feature = "minimal"))]
+        bench.few_bits();
         bench.streamed();
     }
 }
@@ -163,6 +166,82 @@ impl Bench<'_> {
                         self.product(&name, weights, tokens);
                     }
                 }
+            }
+        }
+    }
+
+    /// Float activations with weights of few bits.
+    #[cfg(not(feature = "minimal"))]
+    fn few_bits(&self) {
+        for layout in [Layout::Trit2, Layout::Bit1, Layout::Int8] {
+            for (k, n) in [(784, 512), (2048, 2048)] {
+                for tokens in [1, 8, 64] {
+                    let name = format!("few_bits {} {k}x{n} tokens {tokens} .", layout.name());
+                    if !self.wants(&name) {
+                        continue;
+                    }
+                    let packed = Weights::new(layout, k, n, 1);
+                    let (x, scale) = (vec![0.5f32; tokens * k], vec![0.2f32; n]);
+                    let w =
+                        kernels::FewBits { layout, w: packed.bytes(), n, k, scale: &scale, scale_columns: 1, group: 1 };
+                    let (mut y, mut memory) = (vec![0.0; tokens * n], vec![0.0; 512 * 32]);
+                    let [seconds] = self.time([&mut || {
+                        self.isa.few_bits(black_box(&x), &w, Some(&scale), Activation::None, &mut memory, &mut y);
+                    }]);
+                    let gops = 2e-9 * (n * k * tokens) as f64 / seconds;
+                    println!("{:>9}/{name:<44} {:>10.2} us {gops:>7.1} GOPS", self.isa.name(), seconds * 1e6);
+                }
+            }
+        }
+    }
+
+    /// A layer whose result is divided by a step and rounded: at once, and by an instruction for each with floats in memory.
+    fn requantized(&self) {
+        let rule = QuantizeRule {
+            kind: QuantizeKind::Integer,
+            floor: Floor::None,
+            eps: 0.0,
+            levels: 127.0,
+            lo: -128,
+            hi: 127,
+        };
+        let steps = Steps { step: 0.37, divide: true, offset: 0, lo: -128, hi: 127 };
+        for (k, n) in [(128, 1024), (512, 512), (2048, 2048)] {
+            for tokens in [1, 8, 64, 512] {
+                let name = format!("requantized trit2 {k}x{n} tokens {tokens} .");
+                if !self.wants(&name) {
+                    continue;
+                }
+                let weights = Weights::new(Layout::Trit2, k, n, 1);
+                let (pitch, out) = (k.next_multiple_of(64), n.next_multiple_of(64));
+                let q: Vec<i8> = (0..tokens * pitch).map(|i| (i * 31) as u8 as i8).collect();
+                let (sums, row_scale, scale) = (vec![1; tokens], vec![0.1; tokens], vec![0.2; n]);
+                let post =
+                    Post { row_scale: &row_scale, scale: &scale, bias: Some(&scale), activation: Activation::Relu };
+                let layout = Layout::Trit2;
+                let product = BitProduct { layout, w: weights.bytes(), n, k, q: &q, pitch, sums: &sums };
+                let (mut y, mut codes, mut totals) = (vec![0.0; tokens * n], vec![0; tokens * out], vec![0; tokens]);
+                let (mut codes_again, mut totals_again) = (codes.clone(), totals.clone());
+                let mut registers: [Tile; 3] = [[steps.step; 256]; 3];
+                let [once, twice] = self.time([
+                    &mut || {
+                        let out = Codes { q: &mut codes, pitch: out, sums: Some(&mut totals) };
+                        self.isa.bit_linear_codes(black_box(product), &post, &steps, out);
+                    },
+                    &mut || {
+                        self.isa.bit_linear(black_box(product), &post, &mut y);
+                        for y in y.chunks_mut(registers[0].len()) {
+                            registers[0][..y.len()].copy_from_slice(y);
+                            self.isa.map(&mut registers, 2, &[Step { op: MapOp::Div, args: [0, 1, 0] }]);
+                            y.copy_from_slice(&registers[2][..y.len()]);
+                        }
+                        let (q, sums) = (&mut codes_again[..], Some(&mut totals_again[..]));
+                        let out = Quantized { q, pitch: out, scale: &mut [1.0], sums };
+                        self.isa.quantize(&y, n, &rule, Sharing::Rows(tokens), out);
+                    },
+                ]);
+                let (isa, ratio) = (self.isa.name(), twice / once);
+                println!("{isa:>9}/{name:<44} {:>10.2} us, {:>10.2} us apart: {ratio:.2}", once * 1e6, twice * 1e6);
             }
         }
     }

@@ -6,9 +6,12 @@
 
 #[cfg(not(feature = "minimal"))]
 mod blocked;
+pub(crate) mod codes;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod dense;
 pub(crate) mod elementwise;
+#[cfg(not(feature = "minimal"))]
+mod few_bits;
 mod float;
 pub(crate) mod logic;
 pub(crate) mod math;
@@ -39,16 +42,19 @@ use bitc_format::Layout;
 use bitc_format::inst::Steps;
 use bitc_format::logic::Program;
 
+pub use codes::Codes;
 #[cfg(not(feature = "minimal"))]
 pub use dense::Product;
 pub use elementwise::Tile;
+#[cfg(not(feature = "minimal"))]
+pub use few_bits::FewBits;
 pub use float::FloatKernels;
 pub use logic::{LogicInput, LogicOutput, logic_scratch_words};
 #[cfg(not(feature = "minimal"))]
 pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
-pub use quantize::{Codes, QuantizeRule, Quantized, Sharing};
+pub use quantize::{QuantizeRule, Quantized, Sharing};
 #[cfg(not(feature = "minimal"))]
 pub use window::{Convolution, Slide};
 
@@ -187,7 +193,7 @@ impl<I: Samples> Kernels for I {
         assert!(x.len() == q.len(), "as many results as values");
         self.vectorize(
             #[inline(always)]
-            || quantize::codes(x, steps, q),
+            || codes::codes(x, &codes::Coder::new(steps), q),
         );
     }
 

@@ -429,3 +429,26 @@ fn results_that_become_integers_are_those_of_a_layer_and_a_quantiser() {
         }
     }
 }
+
+#[test]
+fn quotients_next_to_the_middle_of_two_integers_are_rounded_as_divisions_are() {
+    for step in [0.1, 0.3f32, 0.037, 7.0, -1.1, 1e-29, 3e28, 1e-31, 1e-40, 2.0f32.powi(-20)] {
+        let near = (-300..300).flat_map(|i| {
+            let tie = (i as f32 + 0.5) * step;
+            [-3, -2, -1, 0, 1, 2, 3].map(|ulps: i32| f32::from_bits(tie.to_bits().wrapping_add_signed(ulps)))
+        });
+        // In panels among others, so that one value decides how a panel is computed.
+        let x: Vec<f32> = near.flat_map(|x| [x, 3.0 * step, x, f32::NAN, 900.0 * step]).collect();
+        for (offset, lo, hi) in [(0, -128, 127), (-100, -128, 127), (70_000, -128, 127), (3, -2, 1)] {
+            for divide in [true, false] {
+                let steps = Steps { step, divide, offset, lo, hi };
+                let expected: Vec<i8> = x.iter().map(|&x| code(x, &steps)).collect();
+                for isa in kernels::available() {
+                    let mut q = vec![99; x.len()];
+                    isa.codes(&x, &steps, &mut q);
+                    assert!(q == expected, "{}: {steps:?}", isa.name());
+                }
+            }
+        }
+    }
+}

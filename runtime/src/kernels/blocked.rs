@@ -42,7 +42,7 @@ pub(crate) struct Rows<'a> {
 
 /// Elements of scratch memory that a product of these sizes is packed in.
 pub(crate) fn packed_len(k: usize, n: usize) -> usize {
-    let inner = k.min(INNER);
+    let inner = k.clamp(1, INNER);
     let all = inner.saturating_mul(n.saturating_add(FLOAT_COLUMNS));
     all.min(PACKED).max(inner * FLOAT_COLUMNS)
 }

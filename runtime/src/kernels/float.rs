@@ -2,12 +2,15 @@
 //!
 //! The order of all additions is fixed and nothing is fused, so these too give the same bits on every instruction set.
 
+#[cfg(not(feature = "minimal"))]
+use bitc_format::inst::Activation;
 use bitc_format::inst::Step;
 
 use super::elementwise::{self, Tile};
 #[cfg(not(feature = "minimal"))]
 use super::{
     dense::{self, Product},
+    few_bits::{self, FewBits},
     norm::{self, Norm},
     window::{self, Convolution},
 };
@@ -21,6 +24,18 @@ pub trait FloatKernels: Sync {
     /// `y = activation(a @ b + bias)` for one pair of matrices; `packed` is scratch memory.
     #[cfg(not(feature = "minimal"))]
     fn matmul(&self, product: Product<'_>, packed: &mut [f32], y: &mut [f32]);
+
+    /// `y = activation(x @ weights^T + bias)` with weights of few bits; `packed` is scratch memory.
+    #[cfg(not(feature = "minimal"))]
+    fn few_bits(
+        &self,
+        x: &[f32],
+        weights: &FewBits<'_>,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        packed: &mut [f32],
+        y: &mut [f32],
+    );
 
     /// The outputs of a convolution, plane after plane; `packed` is scratch memory.
     #[cfg(not(feature = "minimal"))]
@@ -49,6 +64,23 @@ impl<I: Isa> FloatKernels for I {
         isa.vectorize(
             #[inline(always)]
             || dense::matmul(isa, product, packed, y),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn few_bits(
+        &self,
+        x: &[f32],
+        weights: &FewBits<'_>,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        packed: &mut [f32],
+        y: &mut [f32],
+    ) {
+        let isa = *self;
+        isa.vectorize(
+            #[inline(always)]
+            || few_bits::product(isa, x, weights, bias, activation, packed, y),
         );
     }
 

@@ -6,6 +6,7 @@
 use bitc_format::inst::Activation;
 
 use super::math;
+use crate::isa::PANEL;
 
 /// `activation((f32(sum) * row_scale) * scale + bias)`
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,37 @@ pub(super) fn part(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &
         }
     }
     activate(post.activation, y);
+}
+
+/// As many columns as vectors can hold: nothing goes through memory, from which what was just stored is slow to read.
+#[inline(always)]
+pub(super) fn panel(acc: &[i32; PANEL], row: usize, column: usize, post: &Post<'_>) -> [f32; PANEL] {
+    #[inline(always)]
+    fn map(y: [f32; PANEL], f: impl Fn(f32) -> f32) -> [f32; PANEL] {
+        let mut results = [0.0; PANEL];
+        results.iter_mut().zip(y).for_each(|(result, y)| *result = f(y));
+        results
+    }
+    let row_scale = if let [one] = post.row_scale { *one } else { post.row_scale[row] };
+    let mut y = [0.0; PANEL];
+    y.iter_mut().zip(acc).for_each(|(y, &acc)| *y = acc as f32 * row_scale);
+    if let [one] = post.scale {
+        y = map(y, |y| y * one);
+    } else {
+        y.iter_mut().zip(&post.scale[column..][..PANEL]).for_each(|(y, scale)| *y *= scale);
+    }
+    if let Some(bias) = post.bias {
+        y.iter_mut().zip(&bias[column..][..PANEL]).for_each(|(y, bias)| *y += bias);
+    }
+    match post.activation {
+        Activation::None => y,
+        Activation::Relu => map(y, math::relu),
+        Activation::Clip { lo, hi } => map(y, |x| math::clip(x, lo, hi)),
+        other => {
+            activate(other, &mut y);
+            y
+        }
+    }
 }
 
 /// The scales of neighbouring columns.

@@ -12,7 +12,8 @@ use core::ops::Range;
 use bitc_format::Layout;
 use bitc_format::inst::Steps;
 
-use super::{BitProduct, Codes, Post, post, quantize};
+use super::codes::{self, Coder};
+use super::{BitProduct, Codes, Post, post};
 use crate::isa::{self, BLOCK, DIGITS, Isa, LookupTile, PANEL, PanelSums, PlanesTile, TILE, Table};
 
 /// Where the sums of one token with the rows of some panels go. Behind a pointer, so that the products exist once per
@@ -63,7 +64,13 @@ impl<I: Isa> Sink for Values<'_, I> {
         let y = &mut self.y[token * self.n + row..][..sums.len()];
         self.isa.vectorize(
             #[inline(always)]
-            || post::part(sums, token, row, self.post, y),
+            || {
+                let ((panels, rest), (y_panels, y)) = (sums.as_chunks::<PANEL>(), y.as_chunks_mut::<PANEL>());
+                for (i, (sums, y)) in panels.iter().zip(y_panels).enumerate() {
+                    *y = post::panel(sums, token, row + i * PANEL, self.post);
+                }
+                post::part(rest, token, row + panels.len() * PANEL, self.post, y);
+            },
         );
     }
 }
@@ -73,7 +80,7 @@ pub(super) struct Integers<'a, I> {
     isa: I,
     n: usize,
     post: &'a Post<'a>,
-    steps: &'a Steps,
+    coder: Coder,
     out: Codes<'a>,
 }
 
@@ -96,26 +103,29 @@ impl<'a, I: Isa> Integers<'a, I> {
         if let Some(sums) = &mut out.sums {
             sums.fill(0);
         }
-        Self { isa, n, post, steps, out }
+        Self { isa, n, post, coder: Coder::new(steps), out }
     }
 }
 
 impl<I: Isa> Sink for Integers<'_, I> {
     fn put(&mut self, token: usize, row: usize, sums: &[i32]) {
-        let Self { n, post, steps, .. } = *self;
+        let Self { n, post, coder, .. } = *self;
         assert!(row + sums.len() <= n, "as many results as outputs");
         let q = &mut self.out.q[token * self.out.pitch + row..][..sums.len()];
         let total = self.isa.vectorize(
             #[inline(always)]
             || {
+                let (panels, rest) = sums.as_chunks::<PANEL>();
+                let (q_panels, q) = q.as_chunks_mut::<PANEL>();
                 let mut total = 0i32;
-                for (i, (sums, q)) in sums.chunks(PANEL).zip(q.chunks_mut(PANEL)).enumerate() {
-                    let mut values = [0f32; PANEL];
-                    let values = &mut values[..sums.len()];
-                    post::part(sums, token, row + i * PANEL, post, values);
-                    total = total.wrapping_add(quantize::codes(values, steps, q));
+                for (i, (sums, q)) in panels.iter().zip(q_panels).enumerate() {
+                    let values = post::panel(sums, token, row + i * PANEL, post);
+                    total = total.wrapping_add(coder.panel(&values, q));
                 }
-                total
+                let mut values = [0f32; PANEL];
+                let values = &mut values[..rest.len()];
+                post::part(rest, token, row + panels.len() * PANEL, post, values);
+                total.wrapping_add(codes::codes(values, &coder, q))
             },
         );
         if let Some(all) = &mut self.out.sums {

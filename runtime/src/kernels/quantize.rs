@@ -3,7 +3,7 @@
 //! Divisions and multiplications are those of IEEE, on every instruction set. Rounding adds and takes away a large
 //! number, which no vector width changes.
 
-use bitc_format::inst::{Floor, Quantize, QuantizeKind, Steps};
+use bitc_format::inst::{Floor, Quantize, QuantizeKind};
 
 /// How values that share a scale become integers.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -81,17 +81,6 @@ pub struct Quantized<'a> {
     pub pitch: usize,
     /// The scales, in the order of the values with the shared axes left out.
     pub scale: &'a mut [f32],
-    /// The sum of the integers of each row.
-    pub sums: Option<&'a mut [i32]>,
-}
-
-/// Where integers with a fixed step go.
-#[derive(Debug, Default)]
-pub struct Codes<'a> {
-    /// The integers.
-    pub q: &'a mut [i8],
-    /// From one row of `q` to the next, at least the columns; what lies between becomes zero.
-    pub pitch: usize,
     /// The sum of the integers of each row.
     pub sums: Option<&'a mut [i32]>,
 }
@@ -176,32 +165,12 @@ fn map(x: &[f32], q: &mut [i8], rule: &QuantizeRule, scaled: impl Fn(f32) -> f32
     sum
 }
 
-/// Makes integers of floats as `steps` says, and returns their sum.
-#[inline(always)]
-pub(super) fn codes(x: &[f32], steps: &Steps, q: &mut [i8]) -> i32 {
-    let offset = steps.offset;
-    // What is limited after it was moved may as well be limited before. What is no number becomes 0 in the end.
-    let [lo, hi, none] = [steps.lo - offset, steps.hi - offset, -offset].map(|bound| bound as f32);
-    let store = |v: f32, q: &mut i8| {
-        let v = if v.is_nan() { none } else { v };
-        let integer = round_within(v, lo, hi) + offset;
-        *q = integer as i8;
-        integer
-    };
-    let (mut sum, step) = (0i32, steps.step);
-    if steps.divide {
-        x.iter().zip(q).for_each(|(&x, q)| sum = sum.wrapping_add(store(x / step, q)));
-    } else {
-        x.iter().zip(q).for_each(|(&x, q)| sum = sum.wrapping_add(store(x * step, q)));
-    }
-    sum
-}
+/// 1.5 * 2^23: a sum with it has no room for a fraction, so adding rounds, and the low bits of the sum are the integer.
+pub(super) const ROUND: f32 = 12_582_912.0;
 
-/// Rounds half to even, then limits to bounds of less than 22 bits; NaN becomes 0.
+/// Rounds half to even, then limits to bounds that fit 8 bits; NaN becomes 0.
 #[inline(always)]
 fn round_within(v: f32, lo: f32, hi: f32) -> i32 {
-    // 1.5 * 2^23: the sum has no room for a fraction, so adding rounds, and the low bits of the sum are the integer.
-    const ROUND: f32 = 12_582_912.0;
     let v = if v.is_nan() { 0.0 } else { v };
     // The bounds are integers, so limiting first comes to the same.
     let v = if v > lo { v } else { lo };

@@ -7,6 +7,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use bitc_format::Layout;
+#[cfg(not(feature = "minimal"))]
+use bitc_format::inst::Activation;
 use bitc_format::inst::{Step, Steps};
 use bitc_format::logic::Program;
 
@@ -14,7 +16,7 @@ use super::logic::BLOCK_ROWS;
 use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
 use super::{Codes, QuantizeRule, Quantized, Sharing, Tile};
 #[cfg(not(feature = "minimal"))]
-use super::{Convolution, Norm, Product};
+use super::{Convolution, FewBits, Norm, Product};
 use crate::isa::{BLOCK, PANEL, TILE};
 use crate::pool::Pool;
 
@@ -134,6 +136,19 @@ impl FloatKernels for Threaded {
     #[cfg(not(feature = "minimal"))]
     fn matmul(&self, product: Product<'_>, packed: &mut [f32], y: &mut [f32]) {
         self.kernels.matmul(product, packed, y);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn few_bits(
+        &self,
+        x: &[f32],
+        weights: &FewBits<'_>,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        packed: &mut [f32],
+        y: &mut [f32],
+    ) {
+        self.kernels.few_bits(x, weights, bias, activation, packed, y);
     }
 
     #[cfg(not(feature = "minimal"))]
