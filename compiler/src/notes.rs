@@ -12,6 +12,8 @@ use crate::error::escape;
 
 /// What begins the keys of entries that say that an artifact is not what its model is.
 const APPROXIMATE: &str = "ai.bitc.approximate.";
+/// What begins the keys of entries that count what the last bit of a float decides.
+const TIES: &str = "ai.bitc.ties.";
 
 /// What was done. The keys of the JSON form are part of the command line's contract.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -20,6 +22,18 @@ pub struct Notes {
     pub networks: Vec<Network>,
     /// Why the result computes something else than the model; empty if it does not.
     pub approximations: Vec<Approximation>,
+    /// What the last bit of a float decides, so that libraries differ: how many of each kind there are.
+    pub ties: BTreeMap<String, u64>,
+}
+
+/// Table entries so close to their threshold that float rounding decides.
+pub const TIED_ENTRIES: &str = "table_entries";
+/// Floats on which side of a step of an encoder the last bit of a logarithm decides.
+pub const TIED_FLOATS: &str = "encoder_floats";
+
+/// Notes a number of ties in the metadata of a graph.
+pub fn note_ties(graph: &mut Graph, kind: &str, count: u64) {
+    graph.meta.insert(format!("{TIES}{kind}"), count.to_string());
 }
 
 /// A logic network.
@@ -69,9 +83,11 @@ impl Notes {
         let network = |r: Record| Network { name: escape(&r.network), steps: r.steps.into_iter().map(step).collect() };
         let approximation =
             |(key, value): (&str, &str)| Some(Approximation::read(key.strip_prefix(APPROXIMATE)?, value));
+        let ties = |(key, value): (&str, &str)| Some((escape(key.strip_prefix(TIES)?), value.parse().ok()?));
         Self {
             networks: Record::all(entries.clone()).into_iter().map(network).collect(),
-            approximations: entries.filter_map(approximation).collect(),
+            approximations: entries.clone().filter_map(approximation).collect(),
+            ties: entries.filter_map(ties).collect(),
         }
     }
 
@@ -98,6 +114,9 @@ impl Notes {
         }
         for approximation in &self.approximations {
             let _ = writeln!(text, "{}", approximation.text());
+        }
+        for (kind, count) in &self.ties {
+            let _ = writeln!(text, "ties: {count} {}, decided by the last bit of a float", kind.replace('_', " "));
         }
         text
     }
@@ -148,7 +167,16 @@ mod tests {
         graph.meta.insert("producer".to_owned(), "x 1".to_owned());
         approximation.note(&mut graph);
         let notes = Notes::of_graph(&graph);
-        assert_eq!(notes, Notes { networks: Vec::new(), approximations: vec![approximation] });
+        assert_eq!(notes, Notes { approximations: vec![approximation], ..Notes::default() });
         assert!(notes.text().contains("held out rows 200, bit agreement 99.92 %"), "{}", notes.text());
+    }
+
+    #[test]
+    fn ties_read_back_as_they_were_counted() {
+        let mut graph = Graph::new("g");
+        note_ties(&mut graph, TIED_ENTRIES, 7);
+        let notes = Notes::of_graph(&graph);
+        assert_eq!(notes.ties[TIED_ENTRIES], 7);
+        assert_eq!(notes.text(), "ties: 7 table entries, decided by the last bit of a float\n");
     }
 }

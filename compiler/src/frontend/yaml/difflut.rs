@@ -13,6 +13,7 @@ use super::lut_network::check_connections;
 use super::{Imported, Options, Source};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::frontend::Reals;
+use crate::notes::{TIED_ENTRIES, note_ties};
 use crate::weights::{self, StateDict};
 
 mod connections;
@@ -218,6 +219,7 @@ fn build(
             "{} table entries are so close to the threshold that float rounding decides",
             builder.ties
         ));
+        note_ties(builder.graph, TIED_ENTRIES, builder.ties as u64);
         builder.warnings.push(d.hint("they follow torch on a CPU; onnxruntime may decide otherwise"));
     }
     let stored = dict.get("output_layer.tau").and_then(|t| t.to_vec::<f32>()).and_then(|v| v.first().copied());

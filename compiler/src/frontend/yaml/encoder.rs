@@ -4,6 +4,8 @@
 //! their thresholds. The others compute an integer that never falls as its argument rises; the floats where it rises are
 //! found by bisection on the exact `f32` formula.
 
+mod logarithm;
+
 use std::sync::Arc;
 
 use bitc_ir::netlist::{Netlist, NetlistError, Wire};
@@ -13,7 +15,9 @@ use bitc_ir::{Graph, Origin, Tensor, ValueId};
 use super::document::{Node, Place};
 use super::fields::{Faults, Fields};
 use crate::error::{Diagnostic, quoted};
+use crate::notes::{TIED_FLOATS, note_ties};
 use crate::weights::StateDict;
+use logarithm::Logarithm;
 
 /// The most bits a feature may become where their number is a power of two.
 const INTEGER_BITS_LIMIT: usize = 12;
@@ -121,16 +125,17 @@ pub(super) fn build(
         return thermometer(graph, x, encoder, (*thresholds).clone());
     }
     let columns: Vec<Vec<f32>> = state.into_iter().map(|(_, _, values)| values).collect();
-    if encoder.kind == Kind::Logarithmic {
-        warnings.push(Diagnostic::wrong_input(
-            "the logarithmic encoder depends on the logarithm of the machine that trained; its steps are computed in f64 here",
-        ));
-    }
     let wrong = || {
         let d = Diagnostic::wrong_input("the encoder state does not fit the number of features");
         encoder.place.at(d.expected(format!("{} features", encoder.features)))
     };
     let plan = Plan::of(encoder, &columns).ok_or_else(wrong)?;
+    if plan.doubtful > 0 {
+        let what = "the last bit of a logarithm, which is not the same in every library, decides on which side of a step floats are";
+        warnings.push(Diagnostic::wrong_input(what).found(format!("{} floats at {} steps", plan.doubtful, plan.thresholds.len()))
+            .hint("the least and the largest value that a feature was fitted on have the codes of the library; elsewhere logarithms are rounded correctly"));
+        note_ties(graph, TIED_FLOATS, plan.doubtful);
+    }
     let thresholds = Tensor::new(&[encoder.features, plan.per_feature], &plan.thresholds);
     let bits = thermometer(graph, x, encoder, thresholds)?;
     let net = plan.network(encoder.features).map_err(|e| Diagnostic::wrong_input(format!("the encoder: {e}")))?;
@@ -158,6 +163,8 @@ fn mark(graph: &mut Graph, value: ValueId) {
 struct Plan {
     per_feature: usize,
     thresholds: Vec<f32>,
+    /// Floats that another logarithm puts on the other side of a threshold.
+    doubtful: u64,
     /// Each bit of a feature: an exclusive-or of terms.
     bits: Vec<Vec<Term>>,
 }
@@ -188,13 +195,16 @@ impl Plan {
         let levels = 1usize << bits;
         let base = encoder.base;
         let mut thresholds = Vec::with_capacity(features * (levels - 1));
+        let mut doubtful = 0;
         for f in 0..features {
             let s = at(f);
-            let code = |x: f32| match encoder.kind {
-                Kind::Logarithmic => logarithmic_code(x, s[0], s[1], s[2], base, levels),
-                _ => linear_code(x, s[0], s[1], levels),
-            };
-            thresholds.extend((1..levels).map(|c| below(rise(code, c))));
+            if encoder.kind == Kind::Logarithmic {
+                let steps = Logarithm { offset: s[0], min: s[1], max: s[2], base, levels }.steps();
+                thresholds.extend(steps.thresholds);
+                doubtful += steps.doubtful;
+                continue;
+            }
+            thresholds.extend((1..levels).map(|c| below(rise(|x| linear_code(x, s[0], s[1], levels), c))));
         }
         // Bit b of an integer changes wherever it passes a multiple of 2^b; most significant first.
         let bit = |b: usize| (1..levels).filter(|c| c % (1 << b) == 0).map(|c| Term::Above(c - 1)).collect::<Vec<_>>();
@@ -203,7 +213,7 @@ impl Plan {
             (1..levels).filter(|c| c % (1 << b) == 0 && c % (1 << (b + 1)) != 0).map(|c| Term::Above(c - 1)).collect()
         };
         let bits = (0..bits).rev().map(|b| if encoder.kind == Kind::Gray { gray(b) } else { bit(b) }).collect();
-        Some(Plan { per_feature: levels - 1, thresholds, bits })
+        Some(Plan { per_feature: levels - 1, thresholds, doubtful, bits })
     }
 
     /// Bin b holds what is above edge b and not above edge b + 1; the outer bins are open.
@@ -215,6 +225,7 @@ impl Plan {
             return Some(Plan {
                 per_feature: 1,
                 thresholds: vec![f32::NAN; features],
+                doubtful: 0,
                 bits: vec![vec![Term::NotAbove(0)]],
             });
         }
@@ -223,7 +234,7 @@ impl Plan {
             b if b + 1 == bins => vec![Term::Above(b - 1)],
             b => vec![Term::Above(b - 1), Term::Above(b)],
         };
-        Some(Plan { per_feature: inner, thresholds, bits: (0..bins).map(bit).collect() })
+        Some(Plan { per_feature: inner, thresholds, doubtful: 0, bits: (0..bins).map(bit).collect() })
     }
 
     /// The sign, then the magnitude, most significant bit first. A magnitude is reached on either side of zero.
@@ -243,7 +254,7 @@ impl Plan {
         };
         let mut all = vec![vec![Term::NotAbove(0)]];
         all.extend((0..bits - 1).rev().map(magnitude));
-        Plan { per_feature: 2 * levels - 1, thresholds, bits: all }
+        Plan { per_feature: 2 * levels - 1, thresholds, doubtful: 0, bits: all }
     }
 
     fn network(&self, features: usize) -> Result<Netlist, NetlistError> {
@@ -290,12 +301,6 @@ fn exclusive_or(net: &mut Netlist, mut wires: Vec<Wire>) -> Result<Wire, Netlist
 /// The level of a value between two bounds, as torch computes it in `f32`.
 fn linear_code(x: f32, min: f32, max: f32, levels: usize) -> usize {
     (((x - min) / (max - min + 1e-8)).clamp(0.0, 1.0) * (levels - 1) as f32) as usize
-}
-
-fn logarithmic_code(x: f32, offset: f32, min: f32, max: f32, base: f32, levels: usize) -> usize {
-    let ln = |v: f32| f64::from(v).ln() as f32;
-    let log = ln(x + offset + 1e-8) / ln(base);
-    (((log - min) / (max - min + 1e-8)).clamp(0.0, 1.0) * (levels - 1) as f32) as usize
 }
 
 /// The smallest float at which a code that never falls reaches `level`; infinite if it never does.
