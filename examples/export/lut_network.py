@@ -6,13 +6,15 @@
     export(model, "net.yaml", thresholds=enc, groups=10, tau=3) # DWN: the encoder is no module, so say what it is
 
 Modules are told apart by what they hold, so no library is imported here; numpy is needed, and torch where DiffLUT nodes
-are evaluated. Tables are read off in one pass over all addresses, which takes seconds where exporting every node to ONNX
+are evaluated. They are taken in the order in which the model holds them; a module inside it that is no list and a layer that
+is not known are refused by name, since what they do with their inputs cannot be seen. Tables are read off in one pass over all addresses, which takes seconds where exporting every node to ONNX
 takes minutes. Compile the result with `bitc compile net.yaml`; compare it with the model on your data.
 
 What each library means by its tables:
 - DiffLUT nodes are called on all 2^n inputs; the answer is bit `y >= 0.5` (`y > 0.5` for fourier), input j is bit j.
 - difflogic: the most probable of 16 gates; gate g answers bit 3 - (2a + b) of g. Counts are divided by tau.
 - torchlogix: `raw` weights as difflogic; `warp` and `light` by sign. The first input is the highest bit of an address.
+  LogicConv2d and OrPooling2d are written out, a copy of each node per place; zeros around an image are part of the tables.
 - DWN: entries above 0 are 1; input j is bit j.
 """
 
@@ -37,7 +39,12 @@ def export(model, path, *, inputs=None, thresholds=None, groups=None, tau=None, 
     beta = beta if beta is not None else found.beta
 
     tensors, lines = {}, ["model: lut_network"]
-    if found.thresholds is not None:
+    if found.encoder is not None and thresholds is None:
+        kind, bits, base, state = found.encoder
+        tensors |= {f"encoder.{key}": value for key, value in state.items()}
+        lines.append(f"inputs: {len(next(iter(state.values())))}")
+        lines.append(f"encoder: {{name: {kind}, num_bits: {bits}, base: {float(base)!r}}}")
+    elif found.thresholds is not None:
         if found.thresholds.ndim == 1:
             # Thresholds that all features share.
             bits = len(found.thresholds)
@@ -71,12 +78,24 @@ class Found:
     """What the modules of a model say, in the order in which they are held."""
 
     def __init__(self):
-        self.layers, self.thresholds, self.inputs = [], None, None
+        self.layers, self.thresholds, self.encoder, self.inputs = [], None, None, None
         self.groups = self.tau = self.beta = None
+        # Channels, height and width of the image that the last layer leaves, and the axis whose bits stand together.
+        self.image = self.bits_axis = None
 
     def take(self, module):
         has = lambda *names: all(hasattr(module, name) for name in names)
-        if has("_mapping_indices", "nodes"):
+        name = type(module).__name__
+        image, self.image = self.image, None
+        if has("tree_weights", "connections", "kernel_positions"):
+            if len(module.kernel_positions) != 2 or "Transpose" in name:
+                raise ValueError(f"{name} layers are not written")
+            self.convolution(module, image)
+        elif name == "OrPooling2d":
+            self.pooling(module, image)
+        elif name in PASSED_ON:
+            self.image = image
+        elif has("_mapping_indices", "nodes"):
             self.difflut(module)
         elif has("mapping", "nodes"):
             self.difflut(module)
@@ -90,8 +109,101 @@ class Found:
             self.groups, self.tau = int(module.k), float(module.tau)
             self.beta = float(getattr(module, "beta", 0.0) or 0.0)
             self.last_order(getattr(module, "randperm", None))
-        elif has("thresholds") and module.thresholds is not None:
-            self.thresholds = array(module.thresholds, np.float32)
+        elif has("thresholds"):
+            if module.thresholds is not None:
+                thresholds = module.get_thresholds() if has("get_thresholds") else module.thresholds
+                self.thresholds = array(thresholds, np.float32)
+                self.bits_axis = getattr(module, "feature_dim", None)
+        elif name in ENCODERS:
+            kind, state = ENCODERS[name]
+            if any(getattr(module, key, None) is None for key in state):
+                raise ValueError(f"{name} has not been fitted")
+            state = {key: array(getattr(module, key), np.float32) for key in state}
+            self.encoder = kind, int(module.num_bits), getattr(module, "base", 2.0), state
+        else:
+            raise ValueError(f"{name} is no layer that can be written")
+
+    def convolution(self, layer, image):
+        channels, (height, width), pad = layer.channels, layer.in_dim, layer.padding
+        if image is None:
+            if self.layers:
+                raise ValueError("a convolution reads an image, which the layer before it is not")
+            self.first_image(channels, height, width)
+        elif image != (channels, height, width):
+            raise ValueError(f"a convolution of {(channels, height, width)} reads an image of {image}")
+        # [inputs of a node, kernels, places, leaves, (row, column, channel)], in the image with its border.
+        at = array(layer.connections.indices[0]).astype(np.int64)
+        row, column, channel = at[..., 0] - pad, at[..., 1] - pad, at[..., 2]
+        outside = (row < 0) | (row >= height) | (column < 0) | (column >= width)
+        wires = np.where(outside, -1, self.pixel(channel, row, column, height, width, image is None))
+        kind = str(getattr(layer, "parametrization", "raw")).lower()
+        kernels, places = wires.shape[1:3]
+        for level, weight in enumerate(layer.tree_weights):
+            weight = array(weight)
+            nodes = len(weight)
+            if level > 0:
+                # The answers of the level before stand kernel by kernel, place by place.
+                base = array(layer.connections.indices[level]).astype(np.int64)
+                before = np.arange(kernels * places).reshape(1, kernels, places, 1) * base.size
+                wires = before + base[:, None, None, :]
+            tables = np.stack([torchlogix_tables(w, kind, len(wires)) for w in weight], 1)
+            tables = np.broadcast_to(tables[:, None], (kernels, places, nodes, tables.shape[-1]))
+            wires = wires.reshape(len(wires), -1)[::-1].T
+            self.add(wires, tables.reshape(len(wires), -1))
+        self.image = (kernels, *layer.kernel_positions)
+
+    def first_image(self, channels, height, width):
+        """What the encoder makes of an image: the bits of a pixel are channels."""
+        if self.thresholds is None:
+            self.inputs = channels * height * width
+            return
+        bits = self.thresholds.shape[-1]
+        if self.bits_axis not in (1, -4) or channels % bits:
+            raise ValueError("the bits of an image must be channels: a binarization with `feature_dim` 1")
+        pixels, rows = channels // bits * height * width, self.thresholds.reshape(-1, bits)
+        if self.thresholds.ndim > 2 or pixels % len(rows):
+            raise ValueError(f"thresholds of the shape {self.thresholds.shape} are not for images of {channels // bits} channels")
+        # Shared by all pixels, or by those of a channel.
+        self.thresholds = np.repeat(rows, pixels // len(rows), 0)
+
+    def pixel(self, channel, row, column, height, width, first):
+        """The wire of a place in an image; the encoder leaves the bits of a pixel side by side."""
+        bits = self.thresholds.shape[1] if first and self.thresholds is not None else 1
+        return ((channel // bits * height + row) * width + column) * bits + channel % bits
+
+    def pooling(self, layer, image):
+        if image is None:
+            raise ValueError("OrPooling2d reads an image, which the layer before it is not")
+        pair = lambda v: tuple(v) if isinstance(v, (tuple, list)) else (v, v)
+        kernel, pad = pair(layer.kernel_size), pair(layer.padding)
+        stride = pair(layer.kernel_size if layer.stride is None else layer.stride)
+        # Along one axis, then along the other: two small tables in place of a large one.
+        for axis in (1, 0):
+            channels, size = image[0], image[1:]
+            n = (size[axis] + 2 * pad[axis] - kernel[axis]) // stride[axis] + 1
+            at = np.arange(n)[:, None] * stride[axis] - pad[axis] + np.arange(kernel[axis])
+            at = np.where((at < 0) | (at >= size[axis]), -1, at)
+            if axis == 1:
+                lines = np.arange(channels * size[0])[:, None, None] * size[1]
+                wires = np.where(at < 0, -1, lines + at)
+                image = (channels, size[0], n)
+            else:
+                column = np.arange(size[1])[None, None, :, None]
+                wires = (np.arange(channels)[:, None, None, None] * size[0] + at[None, :, None, :]) * size[1] + column
+                wires = np.where(at[None, :, None, :] < 0, -1, wires)
+                image = (channels, n, size[1])
+            wires = wires.reshape(-1, kernel[axis])
+            tables = np.ones((len(wires), 2 ** kernel[axis]), np.uint8)
+            tables[:, 0] = 0
+            self.add(wires, tables)
+        self.image = image
+
+    def add(self, wires, tables):
+        """A layer; an input that is -1 is always 0, so that its address bit is never set."""
+        unread = ((wires < 0) << np.arange(wires.shape[1])).sum(1)
+        addresses = np.arange(tables.shape[1])[None] & ~unread[:, None]
+        tables = np.take_along_axis(np.ascontiguousarray(tables).astype(np.uint8), addresses, 1)
+        self.layers.append((np.maximum(wires, 0).astype(np.int32), tables))
 
     def last_order(self, order):
         """Outputs in the order in which a sum groups them, which is drawn once when the sum is made."""
@@ -149,19 +261,23 @@ class Found:
         # Row r of the indices is input r, the highest address bit first; here the lowest comes first.
         connections = indices[::-1].T.astype(np.int32)
         kind = str(getattr(layer, "parametrization", "raw")).lower()
-        size = 2 ** len(indices)
-        if "raw" in kind and weight.shape[1] == 16 and len(indices) == 2:
-            # Gate g answers bit 3 - (2a + b), and a is the higher address bit.
-            tables = np.stack([(weight.argmax(axis=1) >> (3 - address)) & 1 for address in range(4)], 1)
-        elif "warp" in kind and weight.shape[1] == size:
-            parity = [[bin(i & j).count("1") for j in range(size)] for i in range(size)]
-            tables = weight @ (1 - 2 * (np.array(parity) % 2)) < 0
-        elif "light" in kind and weight.shape[1] == size:
-            tables = weight > 0
-        else:
-            raise ValueError(f"a layer of {len(indices)} inputs with weights {weight.shape} ({kind}) is not known")
+        tables = torchlogix_tables(weight, kind, len(indices))
         self.layers.append((connections, np.ascontiguousarray(tables).astype(np.uint8)))
         self.inputs = self.inputs or getattr(layer, "in_dim", None)
+
+
+def torchlogix_tables(weight, kind, inputs):
+    """Tables of the nodes of weights [nodes, ..]; the first input is the highest bit of an address."""
+    size = 2**inputs
+    if "raw" in kind and inputs <= 2 and weight.shape[1] == 2**size:
+        # Gate g answers bit `size - 1 - address` of g.
+        return (weight.argmax(axis=1)[:, None] >> (size - 1 - np.arange(size))) & 1
+    if "warp" in kind and weight.shape[1] == size:
+        parity = [[bin(i & j).count("1") for j in range(size)] for i in range(size)]
+        return weight @ (1 - 2 * (np.array(parity) % 2)) < 0
+    if "light" in kind and weight.shape[1] == size:
+        return weight > 0
+    raise ValueError(f"a layer of {inputs} inputs with weights {weight.shape} ({kind}) is not known")
 
 
 def gates(ids):
@@ -170,13 +286,32 @@ def gates(ids):
     return ((ids[:, None] >> (3 - address)) & 1).astype(np.uint8)
 
 
-def leaves(model):
+# Modules that leave their inputs as they are.
+PASSED_ON = ("Identity", "Dropout", "Flatten")
+# Encoders of DiffLUT without thresholds, and what they were fitted to.
+ENCODERS = {
+    "BinaryEncoder": ("binary", ["min_value", "max_value"]),
+    "GrayEncoder": ("gray", ["min_value", "max_value"]),
+    "OneHotEncoder": ("onehot", ["bin_edges"]),
+    "SignMagnitudeEncoder": ("sign_magnitude", ["max_abs_value"]),
+    "LogarithmicEncoder": ("logarithmic", ["offset", "min_log", "max_log"]),
+}
+
+
+def leaves(model, outermost=True):
     """The modules that are layers, encoders or sums, outermost first and none inside another."""
-    known = ("_mapping_indices", "nodes", "luts", "indices", "connections", "thresholds", "tau")
-    if any(hasattr(model, name) for name in known):
+    known = ("_mapping_indices", "nodes", "luts", "indices", "connections", "thresholds", "tau", "min_value", "bin_edges")
+    name = type(model).__name__
+    if any(hasattr(model, name) for name in known) or name == "OrPooling2d" or name in ENCODERS:
         return [model]
-    children = model.children() if hasattr(model, "children") else model
-    return [leaf for child in children for leaf in leaves(child)]
+    if name == "ConvolutionalLayer":
+        raise ValueError("convolutional DiffLUT models are compiled from their configuration and their state dict")
+    children = list(model.children()) if hasattr(model, "children") else list(model)
+    if not children:
+        return [] if name in ("Sequential", "ModuleList", "list", "tuple") else [model]
+    if not outermost and name not in ("Sequential", "ModuleList", "list", "tuple"):
+        raise ValueError(f"in which order {name} uses its layers is not known: give them as a list")
+    return [leaf for child in children for leaf in leaves(child, False)]
 
 
 def array(tensor, dtype=None):
