@@ -155,6 +155,11 @@ impl Diagnostic {
         self
     }
 
+    /// Sets the file to that of the weights, unless the place in the model is known.
+    pub fn of_weights(self, file: &str) -> Self {
+        if self.line.is_some() { self } else { self.file(file) }
+    }
+
     /// Sets line and column, both counted from 1.
     pub fn line(mut self, line: u64, column: u64) -> Self {
         (self.0.line, self.0.column) = (Some(line), Some(column));

@@ -8,7 +8,7 @@ use clap::Args;
 use super::console::Console;
 use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
-use crate::frontend::yaml::is_model_setting;
+use crate::frontend::yaml::{is_model_setting, model_settings};
 use crate::frontend::{self, Imported, Reals, Source};
 use crate::pipeline::Pipeline;
 
@@ -52,14 +52,15 @@ impl ModelArgs {
     /// Sets the parameters of passes.
     pub(super) fn set_parameters(&self, pipeline: &mut Pipeline) -> Result<(), Diagnostic> {
         let mut parameters = self.settings.iter().filter(|(key, _)| !is_model_setting(key));
-        parameters.try_for_each(|(key, value)| pipeline.set(key, value))
+        parameters.try_for_each(|(key, value)| pipeline.set(key, value).map_err(|d| d.suggest(key, model_settings())))
     }
 
     /// For commands that run no passes: every setting must be one of the model.
     pub(super) fn settings_of_the_model(&self) -> Result<(), Diagnostic> {
         match self.settings.iter().find(|(key, _)| !is_model_setting(key)) {
             Some((key, _)) => Err(Diagnostic::usage(format!("no model has a setting {}", quoted(key)))
-                .hint("parameters of passes are for commands that run them")),
+                .hint("parameters of passes are for commands that run them")
+                .suggest(key, model_settings())),
             None => Ok(()),
         }
     }
@@ -76,8 +77,15 @@ impl ModelArgs {
             return Ok(path.to_path_buf());
         }
         let models = named_models(&folder)?;
-        if let Some((_, file)) = models.iter().find(|(n, _)| n == name) {
-            return Ok(file.clone());
+        let mut found = models.iter().filter(|(n, _)| n == name).map(|(_, file)| file);
+        match (found.next(), found.next()) {
+            (Some(file), None) => return Ok(file.clone()),
+            (Some(file), Some(other)) => {
+                let several = Diagnostic::usage(format!("there are several models {}", quoted(name)));
+                let files = format!("{} and {}", file.display(), other.display());
+                return Err(several.found(files).hint("give the path of one of them"));
+            }
+            _ => {}
         }
         let missing = Diagnostic::wrong_input(format!("there is no file and no model {}", quoted(name)));
         Err(missing.file(folder.display().to_string()).suggest(name, models.iter().map(|(n, _)| n.as_str())))
@@ -136,21 +144,37 @@ pub(super) fn models_folder(given: Option<&Path>) -> Option<PathBuf> {
     given.map(Path::to_path_buf).or_else(|| std::env::var_os("BITC_MODELS").map(PathBuf::from))
 }
 
-/// The models in a folder, by name.
+/// How deep models lie at most: a collection may have folders for families, models and versions.
+const FOLDER_DEPTH: usize = 4;
+
+/// The models in a folder and those below it, by name; of models of one name the one that is not as deep comes first.
 pub(super) fn named_models(folder: &Path) -> Result<Vec<(String, PathBuf)>, Diagnostic> {
+    let mut models = Vec::new();
+    collect_models(folder, FOLDER_DEPTH, &mut models)?;
+    models
+        .sort_by_cached_key(|(name, path): &(String, PathBuf)| (name.clone(), path.components().count(), path.clone()));
+    Ok(models)
+}
+
+fn collect_models(folder: &Path, depth: usize, models: &mut Vec<(String, PathBuf)>) -> Result<(), Diagnostic> {
     let cannot = |e: std::io::Error| {
         Diagnostic::wrong_input(format!("cannot list the folder: {e}")).file(folder.display().to_string())
     };
-    let mut models = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
-        let path = entry.map_err(cannot)?.path();
+        let entry = entry.map_err(cannot)?;
+        let path = entry.path();
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        // Links to folders are not followed, since they may lead back.
+        if depth > 1 && !hidden && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            collect_models(&path, depth - 1, models)?;
+            continue;
+        }
         let is_model = path.extension().is_some_and(|e| ["yaml", "yml", "onnx", "bir"].iter().any(|m| e == *m));
         if let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|_| is_model && path.is_file()) {
             models.push((name.to_owned(), path));
         }
     }
-    models.sort();
-    Ok(models)
+    Ok(())
 }
 
 /// `NAME=SIZE`.

@@ -78,6 +78,11 @@ pub fn is_model_setting(key: &str) -> bool {
     difflut::is_setting(key)
 }
 
+/// The settings that change inference, for suggestions.
+pub fn model_settings() -> impl Iterator<Item = &'static str> {
+    difflut::settings()
+}
+
 /// Whether the file is a DiffLUT model, the only kind with settings.
 pub(super) fn has_settings(source: &Source) -> bool {
     document::parse(source.bytes.bytes()).is_ok_and(|node| difflut::recognises(&node))

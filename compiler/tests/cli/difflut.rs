@@ -143,3 +143,50 @@ fn settings_of_windows_are_for_models_that_have_them() {
     bench.array("x.npy", &Tensor::new(&[1, 3], &[0.0f32; 3]));
     bench.fails("run m.bit --input x.npy", 1, &["does not fit input `x`"]);
 }
+
+#[test]
+fn what_the_last_bit_of_a_float_decides_is_shown() {
+    let bench = bench();
+    edit(&bench, "padded.yaml", "name: gray", "name: logarithmic");
+    let names = ["min_value", "max_value"].map(|n| format!("encoder.{n}"));
+    let mut weights = bitc::weights::read(&bench.path("padded.safetensors")).unwrap();
+    for (from, to) in names.iter().zip(["encoder.min_log", "encoder.max_log"]) {
+        weights.insert(to, weights.get(from).unwrap().clone()).unwrap();
+    }
+    weights.insert("encoder.offset", Tensor::new(&[32], &[1.0f32; 32])).unwrap();
+    let tensors: Vec<_> = weights.iter().map(|(name, t)| (name.to_owned(), t.clone())).collect();
+    bench.write("log.safetensors", &crate::logic::safetensors(&tensors));
+    let done = bench.ok("compile padded.yaml --weights log.safetensors -o m.bit --explain");
+    assert!(done.stderr.contains("the last bit of a logarithm"), "{done:?}");
+    assert!((done.stdout + &done.stderr).contains("ties: "));
+    assert!(bench.ok("inspect m.bit").stdout.contains("encoder floats, decided by the last bit"));
+    assert!(bench.ok("inspect m.bit --json").json()["ties"]["encoder_floats"].as_u64().unwrap() > 0);
+    bench.ok("compile trees.yaml -o m.bit");
+    assert_eq!(bench.ok("inspect m.bit --json").json()["ties"], serde_json::json!({}));
+}
+
+#[test]
+fn an_encoder_has_as_many_bits_as_its_state() {
+    let bench = bench();
+    edit(&bench, "trees.yaml", "num_bits: 2", "num_bits: 3");
+    bench.fails("compile trees.yaml -o m.bit", 1, &["trees.yaml:", "`num_bits` does not fit", "2 bits"]);
+    edit(&bench, "trees.yaml", ", num_bits: 3", "");
+    bench.ok("compile trees.yaml -o m.bit");
+}
+
+#[test]
+fn models_are_found_by_name_in_folders_of_a_collection() {
+    let bench = bench();
+    let folder = bench.path("zoo/convolutional/trees/v1");
+    std::fs::create_dir_all(&folder).unwrap();
+    for end in ["yaml", "safetensors"] {
+        std::fs::copy(bench.path(&format!("trees.{end}")), folder.join(format!("trees.{end}"))).unwrap();
+        std::fs::remove_file(bench.path(&format!("trees.{end}"))).unwrap();
+    }
+    assert!(bench.ok("list models --models zoo").stdout.contains("zoo/convolutional/trees/v1/trees.yaml"));
+    bench.ok("compile trees --models zoo -o m.bit");
+    bench.fails("compile tree --models zoo -o m.bit", 1, &["no model `tree`", "did you mean `trees`"]);
+    std::fs::write(bench.path("zoo/trees.bir"), "x").unwrap();
+    bench.fails("compile trees --models zoo -o m.bit", 2, &["several models `trees`", "zoo/trees.bir"]);
+    bench.fails("compile padded.yaml --set outputtau=2 -o m.bit", 2, &["did you mean `output_tau`"]);
+}

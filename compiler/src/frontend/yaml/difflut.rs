@@ -61,6 +61,11 @@ pub(super) fn is_setting(key: &str) -> bool {
     settings::is_known(key)
 }
 
+/// The settings that inference reads.
+pub(super) fn settings() -> impl Iterator<Item = &'static str> {
+    settings::READ.into_iter().chain(settings::WINDOWS)
+}
+
 /// Whether a document is a ModelConfig.
 pub(super) fn recognises(node: &Node) -> bool {
     matches!(&node.value, Value::Map(entries) if entries.iter().any(|e| e.key == "model_type"))
@@ -85,7 +90,7 @@ pub(super) fn import(node: &Node, source: &Source, options: &Options) -> Result<
     let dict = named_as_saved(weights::read(&path)?);
     let stem = source.path.file_stem().and_then(|s| s.to_str()).unwrap_or("difflut");
     let file = path.display().to_string();
-    let graph = build(stem, &config, &dict, options, &mut warnings).map_err(|d| d.file(file.as_str()))?;
+    let graph = build(stem, &config, &dict, options, &mut warnings).map_err(|d| d.of_weights(&file))?;
     Ok(Imported { graph, warnings })
 }
 
@@ -145,7 +150,7 @@ fn read_encoder(
 ) -> Option<Encoder> {
     let mut fields = Fields::of(node, "`encoder_config`", faults);
     let kind = fields.choice("name", KINDS);
-    let bits = fields.size("num_bits", 1).unwrap_or(4);
+    let bits = fields.size("num_bits", 1);
     let base = fields.positive("base").unwrap_or(2.0);
     for (key, expected, why) in [
         ("flatten", true, "without flattening the layers cannot read the bits"),

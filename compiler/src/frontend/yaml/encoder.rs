@@ -54,7 +54,7 @@ pub(super) struct Encoder {
     pub(super) kind: Kind,
     /// The number of features.
     pub(super) features: usize,
-    /// Bits per feature; thermometers have it in their thresholds.
+    /// Bits per feature, where somebody says; the states of thermometers and one-hot encoders tell.
     pub(super) bits: Option<usize>,
     /// The base of a logarithm.
     pub(super) base: f32,
@@ -94,9 +94,10 @@ impl Encoder {
     }
 
     /// An encoder whose state has the names that DiffLUT gives it.
-    pub(super) fn difflut(place: Place, kind: Kind, features: usize, bits: usize, base: f32) -> Self {
+    pub(super) fn difflut(place: Place, kind: Kind, features: usize, bits: Option<usize>, base: f32) -> Self {
         let keys = state_of(kind).iter().map(|&name| (name, format!("encoder.{name}"))).collect();
-        Self { place, kind, features, bits: Some(bits), base, keys }
+        let in_state = matches!(kind, Kind::Thermometer | Kind::OneHot);
+        Self { place, kind, features, bits: if in_state { bits } else { Some(bits.unwrap_or(4)) }, base, keys }
     }
 }
 
@@ -119,6 +120,7 @@ pub(super) fn build(
             .ok_or_else(|| Diagnostic::wrong_input(format!("{} must be f32", quoted(key))).found(tensor.ty()))?;
         state.push((*name, tensor, values));
     }
+    check_bits(encoder, state.first().map_or(&[], |(_, tensor, _)| tensor.dims()))?;
     if let [(_, thresholds, _)] = &state[..]
         && encoder.kind == Kind::Thermometer
     {
@@ -143,6 +145,22 @@ pub(super) fn build(
     let y = y.map_err(|e| Diagnostic::wrong_input(format!("the encoder: {e}")))?;
     mark(graph, y);
     Ok(y)
+}
+
+/// Where the state tells how many bits a feature becomes, nobody may say otherwise.
+fn check_bits(encoder: &Encoder, dims: &[usize]) -> Result<(), Diagnostic> {
+    let in_state = match (encoder.kind, dims) {
+        (Kind::Thermometer, &[_, bits]) => bits,
+        (Kind::OneHot, &[_, edges]) => edges.saturating_sub(1),
+        _ => return Ok(()),
+    };
+    match encoder.bits {
+        Some(bits) if bits != in_state => {
+            let d = Diagnostic::wrong_input("`num_bits` does not fit the state of the encoder");
+            Err(encoder.place.at(d.expected(format!("{in_state} bits")).found(bits)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn thermometer(graph: &mut Graph, x: ValueId, encoder: &Encoder, thresholds: Tensor) -> Result<ValueId, Diagnostic> {

@@ -66,7 +66,8 @@ pub(super) fn import(node: &Node, source: &Source, options: &Options) -> Result<
     let mut bits = match &network.encoder {
         None => x,
         Some(encoder) => {
-            encoder::build(&mut graph, x, encoder, &dict, &mut warnings).map_err(|d| d.file(file.as_str()))?
+            let built = encoder::build(&mut graph, x, encoder, &dict, &mut warnings);
+            built.map_err(|d| d.of_weights(&file))?
         }
     };
     for (i, layer) in network.layers.iter().enumerate() {

@@ -48,9 +48,10 @@ impl Default for Settings {
 }
 
 /// Settings of every model that inference reads.
-const READ: [&str; 4] = ["output_tau", "activation", "skip_interval", "max_amplitude"];
+pub(super) const READ: [&str; 4] = ["output_tau", "activation", "skip_interval", "max_amplitude"];
 /// Settings of convolutional models that inference reads.
-const WINDOWS: [&str; 6] = ["conv_kernel_size", "conv_stride", "conv_padding", "in_channels", "pooling", "unroll"];
+pub(super) const WINDOWS: [&str; 6] =
+    ["conv_kernel_size", "conv_stride", "conv_padding", "in_channels", "pooling", "unroll"];
 
 const TRAINING: &str = "it acts in training only";
 const SHAPES: &str = "shapes are those of the weights";
