@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use bitc_format::inst::{Activation, Cast};
-use bitc_format::{BufferId, ConstId, DType, DTypeSet, DimId, Inst, Layer, Layout, MAX_RANK, Operand};
+use bitc_format::{BufferId, ConstId, DType, DTypeSet, DimId, Inst, Layout, MAX_RANK, Operand};
 use bitc_ir::ops::activation;
 use bitc_ir::{Dim, Graph, NodeId, Shape, Tensor, Uses, ValueId};
 
+mod layers;
+
+pub(super) use self::layers::LayerInfo;
 use super::fuse::Groups;
 use super::requantize::Chains;
 use super::{Buffer, Const, Instruction, Port, Program, Target};
@@ -373,16 +376,11 @@ impl<'g> Cx<'g> {
         Ok(())
     }
 
-    // Instructions and layers.
+    // Instructions.
 
     /// Says which constant holds the program of a network.
     pub(super) fn note_network(&mut self, id: NodeId, program: ConstId) {
         self.program.network_of.insert(id, program);
-    }
-
-    /// Notes a layer.
-    pub(super) fn push_layer(&mut self, layer: Layer) {
-        self.program.layers.push(layer);
     }
 
     /// Appends an instruction for several nodes, of which the one that is being lowered is the last.
@@ -402,49 +400,6 @@ impl<'g> Cx<'g> {
         self.emit_for(&members, inst);
     }
 
-    /// Notes a layer with weights; `inner` is the number of products that one element of `y` sums up.
-    pub(super) fn add_layer(&mut self, id: NodeId, weights: ValueId, packed_bytes: u64, inner: u64, how: LayerInfo) {
-        let Some(tensor) = self.graph.constant(weights) else { return };
-        let node = self.graph.node(id);
-        let y = node.outputs.first().copied();
-        let name = self.layer_name(id, weights);
-        let size = tensor.dtype().size_bytes();
-        let zeros = tensor.bytes().chunks_exact(size).filter(|e| e.iter().all(|&b| b == 0)).count();
-        let weights = tensor.numel() as u64;
-        // Ternary weights stood for single precision in the source.
-        let source_bytes = if tensor.dtype().is_float() { weights * size as u64 } else { weights * 4 };
-        self.program.layers.push(Layer {
-            name,
-            op: node.op.name().to_owned(),
-            method: how.method,
-            layout: how.layout.name().to_owned(),
-            weights,
-            zeros: zeros as u64,
-            source_bytes,
-            packed_bytes,
-            macs: y.and_then(|y| self.per_sample(y)).and_then(|n| n.checked_mul(inner)).unwrap_or(0),
-        });
-    }
-
-    /// The source node that a layer is called after: the one whose name has most in common with that of its weights,
-    /// path component by path component, since fused nodes have the names of all that they stand for.
-    fn layer_name(&self, id: NodeId, weights: ValueId) -> String {
-        let names = self.names(id);
-        let components = |name: &'_ str| -> Vec<String> {
-            name.split(['/', '.']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-        };
-        let weights = components(&self.graph.value(weights).name);
-        let common = |name: &str| components(name).iter().zip(&weights).take_while(|(a, b)| a == b).count();
-        let mut best = (0, names.first());
-        for name in &names {
-            let shared = common(name);
-            if shared > best.0 {
-                best = (shared, Some(name));
-            }
-        }
-        best.1.cloned().unwrap_or_default()
-    }
-
     /// The names of the source nodes that a node stands for; the name of its value if there are none.
     pub(super) fn names(&self, id: NodeId) -> Vec<String> {
         let node = self.graph.node(id);
@@ -455,35 +410,12 @@ impl<'g> Cx<'g> {
         value.cloned().into_iter().collect()
     }
 
-    /// The number of elements of a value that belong to one sample, where that is a number.
-    fn per_sample(&self, value: ValueId) -> Option<u64> {
-        let numel = self.graph.ty(value).shape.numel()?;
-        let numel = match &self.batch {
-            Some(batch) => numel.div_exact(batch)?,
-            None => numel,
-        };
-        numel.as_const().map(|n| n as u64)
-    }
-
     /// The bytes that a constant takes in the artifact.
     pub(super) fn const_len(&self, operand: Operand) -> u64 {
         match operand {
             Operand::Const(id) => self.program.consts[id.index()].data.bytes().len() as u64,
             Operand::Buffer(_) => 0,
         }
-    }
-}
-
-/// How the weights of a layer came to be what they are.
-pub(super) struct LayerInfo {
-    pub(super) method: String,
-    pub(super) layout: Layout,
-}
-
-impl LayerInfo {
-    /// Float weights, stored as they are.
-    pub(super) fn float() -> Self {
-        Self { method: "float".to_owned(), layout: Layout::Dense }
     }
 }
 
