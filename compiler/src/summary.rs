@@ -60,7 +60,7 @@ pub struct Layer {
     pub sparsity: f64,
     /// The scales of the weights, where they have any.
     pub scale: Option<Scales>,
-    /// Bytes in the source.
+    /// Bytes in the source; 0 where it is a further plane of a layer, or shares its weights with an earlier one.
     pub original_bytes: u64,
     /// Bytes in the artifact.
     pub bytes: u64,
@@ -144,6 +144,11 @@ impl Summary {
             products.iter_mut().zip(scales).for_each(|(layer, scale)| layer.scale = scale);
         }
         let sum = |f: fn(&Layer) -> u64| layers.iter().map(f).fold(0u64, u64::saturating_add);
+        // What stands for no bytes of the source is a part of another layer, or stored with one.
+        let params = |counts: fn(&Layer) -> bool| {
+            let own = layers.iter().filter(|l| l.original_bytes > 0 && counts(l));
+            own.map(|l| l.params).fold(0u64, u64::saturating_add)
+        };
         let bytes = Bytes { original: sum(|l| l.original_bytes), packed: sum(|l| l.bytes) };
         let mut instructions = BTreeMap::new();
         for inst in contents.code() {
@@ -156,8 +161,8 @@ impl Summary {
         let sections = contents.sections().iter().map(|(name, range)| (*name, range.len() as u64)).collect();
         Self {
             schema: 1,
-            total_params: sum(|l| l.params),
-            quantized_params: sum(|l| if l.method == FLOAT { 0 } else { l.params }),
+            total_params: params(|_| true),
+            quantized_params: params(|l| l.method != FLOAT),
             memory_reduction: if bytes.original > 0 { 1.0 - bytes.packed as f64 / bytes.original as f64 } else { 0.0 },
             bytes,
             notes: Notes::of_artifact(contents.notes()),

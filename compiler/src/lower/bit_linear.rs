@@ -92,9 +92,10 @@ impl<'g> Weights<'g> {
         // A pass that made the weights ternary says by which method.
         let meta = &cx.graph().meta;
         let method = cx.names(id).iter().find_map(|name| meta.get(&format!("{METHOD_OF}{name}")).cloned());
+        let rewritten = method.is_some();
         let method = method.unwrap_or_else(|| "trained".to_owned());
         let method = format!("{method}, {} since {}", choice.layout.name(), choice.reason);
-        Ok((packed, LayerInfo { method, layout: choice.layout }))
+        Ok((packed, LayerInfo { method, layout: choice.layout, rewritten }))
     }
 }
 

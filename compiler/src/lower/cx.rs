@@ -1,7 +1,7 @@
 //! What the families of operations share while a graph is lowered: where values are, and how buffers, constants and
 //! instructions are added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitc_format::inst::{Activation, Cast};
 use bitc_format::{BufferId, ConstId, DType, DTypeSet, DimId, Inst, Layout, MAX_RANK, Operand};
@@ -51,6 +51,8 @@ pub(super) struct Cx<'g> {
     /// The constants of the graph in the shapes they are read in.
     stored: BTreeMap<(ValueId, Vec<usize>), ConstId>,
     pub(super) padded: BTreeMap<ValueId, PaddedRows>,
+    /// The weights that layers were noted for.
+    weighed: BTreeSet<ValueId>,
     faults: Vec<Diagnostic>,
     /// The node that is being lowered.
     current: Option<NodeId>,
@@ -72,6 +74,7 @@ impl<'g> Cx<'g> {
             places: vec![None; graph.values().len()],
             stored: BTreeMap::new(),
             padded: BTreeMap::new(),
+            weighed: BTreeSet::new(),
             faults: Vec::new(),
             current: None,
             batch: None,

@@ -56,3 +56,31 @@ fn graphs_are_shown_as_text_dot_and_page() {
     bench.ok("compile mlp.yaml --strip");
     bench.fails("inspect mlp.bit --ir", 1, &["does not carry its graph", "--strip"]);
 }
+
+#[test]
+fn weights_of_the_source_are_counted_once() {
+    let bench = Bench::new();
+    // Two planes stand for one weight of the source.
+    bench.ok("compile float.yaml -o one.bit --ternary optimal");
+    bench.ok("compile float.yaml -o two.bit --ternary optimal --planes 2");
+    let (one, two) = (bench.ok("inspect one.bit --json").json(), bench.ok("inspect two.bit --json").json());
+    assert_eq!(two["layers"].as_array().unwrap().len(), 4);
+    for key in ["total_params", "quantized_params"] {
+        assert_eq!(two[key], 6 * 8 + 8 * 3, "{two}");
+    }
+    assert_eq!(two["bytes"]["original"], one["bytes"]["original"]);
+    assert_eq!(two["bytes"]["packed"].as_u64().unwrap(), 2 * one["bytes"]["packed"].as_u64().unwrap());
+    // A weight that two layers share is stored once.
+    let shared = "graph @g(%x: f32[N, 4]) {
+        const %w: t2[4, 4] = dense [1, 0, 1, -1, 0, 1, 1, 0, -1, -1, 0, 1, 1, 1, 0, 0]
+        const %s: f32 = dense [0.5]
+        %p, %ps = quantize_act(%x)
+        %h = bit_linear(%p, %ps, %w, %s)
+        %q, %qs = quantize_act(%h)
+        %y = bit_linear(%q, %qs, %w, %s)
+        return %y\n}\n";
+    bench.write("shared.bir", shared.as_bytes());
+    let json = bench.ok("inspect shared.bir --json").json();
+    assert_eq!((&json["total_params"], &json["bytes"]["original"]), (&16.into(), &64.into()), "{json}");
+    assert_eq!(json["layers"][1]["bytes"], 0);
+}

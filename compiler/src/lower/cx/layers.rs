@@ -9,12 +9,14 @@ use super::Cx;
 pub(in crate::lower) struct LayerInfo {
     pub(in crate::lower) method: String,
     pub(in crate::lower) layout: Layout,
+    /// Whether a rewrite by choice made them.
+    pub(in crate::lower) rewritten: bool,
 }
 
 impl LayerInfo {
     /// Float weights, stored as they are.
     pub(in crate::lower) fn float() -> Self {
-        Self { method: "float".to_owned(), layout: Layout::Dense }
+        Self { method: "float".to_owned(), layout: Layout::Dense, rewritten: false }
     }
 }
 
@@ -39,9 +41,17 @@ impl Cx<'_> {
         let name = self.layer_name(id, weights);
         let size = tensor.dtype().size_bytes();
         let zeros = tensor.bytes().chunks_exact(size).filter(|e| e.iter().all(|&b| b == 0)).count();
+        let shared = !self.weighed.insert(weights);
         let weights = tensor.numel() as u64;
+        // Several planes stand for one weight of the source, and layers that share a weight store it once.
+        let plane = how.rewritten && self.program.layers.iter().any(|l| l.name == name && l.weights == weights);
         // Ternary weights stood for single precision in the source.
-        let source_bytes = if tensor.dtype().is_float() { weights * size as u64 } else { weights * 4 };
+        let source_bytes = match (shared || plane, tensor.dtype().is_float()) {
+            (true, _) => 0,
+            (false, true) => weights * size as u64,
+            (false, false) => weights * 4,
+        };
+        let packed_bytes = if shared { 0 } else { packed_bytes };
         self.program.layers.push(Layer {
             name,
             op: node.op.name().to_owned(),
