@@ -37,6 +37,11 @@ pub(crate) fn is_rounded(g: &Editor<'_>, value: ValueId) -> bool {
     whole_range(g, unscaled, Evidence::Made).is_some()
 }
 
+/// Whether a value is one number times whole numbers of a known range.
+pub(crate) fn is_whole(g: &Editor<'_>, value: ValueId) -> bool {
+    whole_range(g, scaled(g, value).0, Evidence::Any).is_some()
+}
+
 /// What is known of a value. A value that is no number stays out of it: a quantiser makes it 0.
 #[derive(Clone, Copy)]
 struct Range {
@@ -194,16 +199,23 @@ fn rounding(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, f64)> {
                 [1, 2].into_iter().all(|i| g.input(node, i).is_none_or(|v| whole(g, v).is_some())).then_some(x)?
             }
             Op::Binary(Binary(kind @ (BinaryKind::Add | BinaryKind::Sub))) => {
-                let c = g.input(node, 1).filter(|_| range(g, at, DEPTH).is_some() || rounds(g, x))?;
+                let wide = g.ty(at).dtype.is_float() || g.ty(at).dtype.bits() >= 32;
+                let c = g.input(node, 1).filter(|_| wide)?;
                 let sign = if *kind == BinaryKind::Sub { -1.0 } else { 1.0 };
                 match whole(g, c) {
                     Some(number) => {
                         by += sign * number;
                         x
                     }
-                    None => {
-                        by += whole(g, x).filter(|_| *kind == BinaryKind::Add)?;
+                    None if whole(g, x).is_some() && *kind == BinaryKind::Add => {
+                        by += whole(g, x)?;
                         c
+                    }
+                    // What is found while running moves a rounding by a whole number as well.
+                    None => {
+                        let is_whole = |v| rounds(g, v) || range(g, v, DEPTH).is_some_and(|r| r.whole);
+                        let fits = g.ty(at).dtype == DType::F32 && g.ty(at).shape == g.ty(value).shape;
+                        return (fits && is_whole(x) && is_whole(c)).then_some((at, by));
                     }
                 }
             }
@@ -211,6 +223,30 @@ fn rounding(g: &Editor<'_>, value: ValueId) -> Option<(ValueId, f64)> {
         };
     }
     None
+}
+
+/// `i8` integers `u - by` for integers u of 8 bits, and by, which is 128 where some may be too large for a sign.
+pub(crate) fn bytes_of(g: &mut Editor<'_>, u: ValueId) -> Result<(ValueId, f64), Miss> {
+    if g.ty(u).dtype == DType::I8 {
+        return Ok((u, 0.0));
+    }
+    let known = range(g, u, DEPTH).or_else(|| of_type(g.ty(u).dtype));
+    let Range { low, high, .. } = known.ok_or(Miss::NoMatch)?;
+    let by = if high <= 127.0 { 0.0 } else { 128.0 };
+    let (low, high) = (low - by, high - by);
+    // Bounds of a quantiser have 0 between them.
+    let behind = rounding(g, u).filter(|_| (-128.0..=0.0).contains(&low) && (0.0..=127.0).contains(&high));
+    let (mut floats, moved, bounds) = match behind {
+        Some((rounded, moved)) => (rounded, moved - by, (low as i8, high as i8)),
+        None => (g.add(Cast { to: DType::F32 }, &[Some(u)])?, -by, (i8::MIN, i8::MAX)),
+    };
+    if moved != 0.0 {
+        let by = g.add_const("", Tensor::scalar(moved as f32));
+        floats = g.add(Binary(BinaryKind::Add), &[Some(floats), Some(by)])?;
+    }
+    let op = QuantizeAct { form: Form::Integer, low: bounds.0, high: bounds.1, ..QuantizeAct::default() };
+    let outputs = g.add_multi(op, &[Some(floats)])?;
+    Ok((*outputs.first().ok_or(Miss::NoMatch)?, by))
 }
 
 /// The whole number of at most 16 bits that a constant of one element holds.

@@ -11,7 +11,7 @@ use bitc_ir::ops::pad::PadMode;
 use bitc_ir::ops::{Activation, Binary, BinaryKind, BitConv2d, BitLinear, Dequantize, Pad, Reshape};
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};
 
-use crate::integers::{Evidence, Integers, integers_of};
+use crate::integers::{Evidence, Integers, integers_of, is_whole};
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -88,7 +88,11 @@ fn moved(
     (t, scale, group): (ValueId, ValueId, usize),
     bias: Option<ValueId>,
 ) -> Result<Moved, Miss> {
+    let wide = is_whole(g, x);
     let integers = integers_of(g, x, Evidence::Any).map_err(|miss| match miss {
+        Miss::NoMatch if wide => {
+            Miss::blocked("its activations are integers of more than 8 bits, as those are whose zero point is measured")
+        }
         Miss::NoMatch => Miss::blocked("its activations are not quantised"),
         other => other,
     })?;

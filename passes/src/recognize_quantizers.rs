@@ -10,10 +10,13 @@
 //! A scale may be a constant as well, and a value that can only be one of a few integers (a sign, a choice between two of
 //! them) is its own quantisation where a layer reads it.
 //!
+//! Products of 8-bit integers with a zero point become layers of integers where every sum is exact in `f32`.
+//!
 //! Axes, floor, number of levels and range stay as the model has them. Where a group is all zeros the result is zero, as
 //! training had it; an exporter that lost the floor would make it NaN.
 
 mod after_product;
+mod centred_product;
 mod integral;
 mod scaling;
 mod shaped;
@@ -55,6 +58,7 @@ impl Pass for RecognizeQuantizers {
             Rule { name: "scale-after-product", apply: &after_product::scale_after_product },
             Rule { name: "constant-scale", apply: &integral::constant_scale },
             Rule { name: "integer-product", apply: &after_product::integer_product },
+            Rule { name: "centred-product", apply: &centred_product::centred_product },
             Rule { name: "reshaped", apply: &shaped::reshaped },
             Rule { name: "transposed", apply: &shaped::transposed },
             Rule { name: "integers-into-product", apply: &integral::into_product },
