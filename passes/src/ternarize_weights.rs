@@ -2,7 +2,7 @@
 //!
 //! `w == f32(t) * s` with t in {-1, 0, 1}: the weight becomes `dequantize(t, s)`. A model trained with quantisation is
 //! imported faithfully here; choosing ternary weights for a float model is another pass. A scale holds for the whole weight,
-//! a row, a column, or a group of neighbouring inputs of a row whose size is a power of two. Evidence is needed: a quantiser
+//! a row, a column, or a group of neighbouring inputs of a row whose size divides the row or is a power of two. Evidence is needed: a quantiser
 //! in front of the layer, or the parameter `weight_only`. A tensor of a single value is no ternary weight.
 //!
 //! Where a quantiser stands in front, weights of more values that are 8-bit integers times a scale, for the whole weight or
@@ -159,10 +159,11 @@ fn may_be_ternary(w: &Tensor, tolerance: f64) -> bool {
         || shared(values.step_by(columns).take(SMALLEST_GROUP).collect())
 }
 
-/// The sizes that groups of a row can have, the largest first.
+/// The sizes that groups of a row can have, the largest first: what divides a row evenly, and powers of two, which leave
+/// a shorter group at its end.
 fn group_sizes(columns: usize) -> impl Iterator<Item = usize> {
-    let sizes = std::iter::successors(Some(columns.next_power_of_two() / 2), |size| Some(size / 2));
-    sizes.take_while(|&size| size >= SMALLEST_GROUP)
+    let fits = move |&size: &usize| size.is_power_of_two() || columns.is_multiple_of(size);
+    (SMALLEST_GROUP..columns).rev().filter(fits)
 }
 
 /// The magnitude that all values but the zeros share; 0 where there are only zeros.
