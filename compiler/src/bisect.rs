@@ -8,7 +8,7 @@ use bitc_passes::{Observer, Options, PassReport, Remark, RemarkKind};
 use crate::error::{Diagnostic, Failure};
 use crate::pipeline::Pipeline;
 use crate::runnable;
-use crate::verify::{self, Flip, Tolerance};
+use crate::verify::{self, Absolute, Flip, Tolerance};
 
 /// Where values diverge.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ impl<'a> Search<'a> {
         if !self.differs(difference) {
             return Ok((difference, Vec::new()));
         }
-        let tolerance = Tolerance { relative: 0.0, absolute: Some(self.tolerance * self.magnitude) };
+        let tolerance = Tolerance { relative: 0.0, absolute: Absolute::Value(self.tolerance * self.magnitude) };
         let (source, graph) = ((self.source, &self.expected[..]), (graph, &found[..]));
         Ok(match verify::flips_between(source, graph, self.inputs, tolerance)? {
             Some(flips) => (0.0, flips),

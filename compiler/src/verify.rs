@@ -17,7 +17,7 @@ use bitc_ir::{Graph, Tensor};
 use bitc_runtime::kernels::Kernels;
 use bitc_runtime::{Program, Session, Trace};
 
-pub use self::difference::{OutputDifference, Tolerance, argmax, classes, difference};
+pub use self::difference::{Absolute, OutputDifference, Tolerance, argmax, classes, difference};
 use self::flips::Explanation;
 pub use self::flips::Flip;
 use self::inside::Check;
@@ -32,7 +32,7 @@ const FLIPPED_ROWS: usize = 8;
 const FLIP_BOUND: f64 = 0.05;
 
 /// What a float computation in another order stays well within, and a rounding flip hardly ever.
-const FINE: Tolerance = Tolerance { relative: 0.0, absolute: None };
+const FINE: Tolerance = Tolerance { relative: 0.0, absolute: Absolute::OfLargest(1e-5) };
 
 /// An artifact ready to be compared.
 #[derive(Debug)]

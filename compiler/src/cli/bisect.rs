@@ -81,7 +81,7 @@ impl Bisect {
                     .map_err(|f| f.file(&file))?;
                 let content =
                     compile::export(&graph, "bit", &backend::Options::default()).map_err(|f| f.file(&file))?;
-                let tolerance = Tolerance { relative: self.tolerance, absolute: None };
+                let tolerance = Tolerance { relative: self.tolerance, ..Tolerance::default() };
                 let subject = Subject::load(&content.into_bytes())?;
                 let comparison =
                     subject.compare(search.expected(), &inputs, kernels::best(), tolerance, Some(&source))?;

@@ -18,7 +18,7 @@ use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
 use crate::notes::{Approximation, Notes};
 use crate::runnable::{Runnable, is_artifact, kernels_on};
-use crate::verify::{Comparison, Flip, Subject, Tolerance};
+use crate::verify::{Absolute, Comparison, Flip, Subject, Tolerance};
 
 /// Compare an artifact with its model: outputs, and the integer sums of every layer bit for bit
 #[derive(Debug, Args)]
@@ -62,10 +62,11 @@ pub(super) struct Verify {
     /// where it has one number per row).
     #[arg(long, value_name = "PART", default_value_t = 0.99)]
     agreement: f64,
-    /// Allowed difference relative to the model's value.
-    #[arg(long, value_name = "X", default_value_t = 1e-4)]
-    rtol: f64,
-    /// Allowed absolute difference; default: 1e-5 of the model's largest value.
+    /// Allowed difference relative to the model's value; default: 1e-4, or the precision of 16-bit floats where the model
+    /// computes in them.
+    #[arg(long, value_name = "X")]
+    rtol: Option<f64>,
+    /// Allowed absolute difference; default: 1e-5 of the model's largest value, or again that precision.
     #[arg(long, value_name = "X")]
     atol: Option<f64>,
     /// Print JSON.
@@ -108,7 +109,7 @@ impl Verify {
                 Diagnostic::usage("the artifact is approximate: it was made to answer for rows like those it saw");
             return Err(needs.file(name).hint("add `--input X.npy` with rows that it shall answer for").into());
         }
-        let tolerance = Tolerance { relative: self.rtol, absolute: self.atol };
+        let tolerance = self.tolerance(&model);
         let isas = self.kernels()?;
         let mut runs = Vec::new();
         for inputs in self.batches(&model)? {
@@ -126,7 +127,7 @@ impl Verify {
         let agree = if approximations.is_empty() {
             runs.iter().all(|r| r.comparison.agrees())
         } else {
-            runs.iter().all(|r| r.comparison.follows_its_graph(self.rtol) && self.agrees_enough(&r.comparison))
+            runs.iter().all(|r| r.comparison.follows_its_graph(tolerance.relative) && self.agrees_enough(&r.comparison))
         };
         if self.json {
             let mut report = self.report_json(&runs, agree);
@@ -182,6 +183,18 @@ impl Verify {
             batches.push(model.random_inputs(&sizes, self.inputs.seed())?);
         }
         Ok(batches)
+    }
+
+    /// What the user allows, else what the precision of the model does.
+    fn tolerance(&self, model: &Runnable) -> Tolerance {
+        let default = match model {
+            Runnable::Graph(graph) => Tolerance::of(graph),
+            Runnable::Program(_) => Tolerance::default(),
+        };
+        Tolerance {
+            relative: self.rtol.unwrap_or(default.relative),
+            absolute: self.atol.map_or(default.absolute, Absolute::Value),
+        }
     }
 
     fn kernels(&self) -> Result<Vec<&'static dyn Kernels>, Diagnostic> {

@@ -1,19 +1,46 @@
 //! How far two outputs are apart, by row.
 
-use bitc_ir::Tensor;
+use bitc_ir::{DType, Graph, Tensor};
 
 /// How far outputs may be apart: `|a - b| <= absolute + relative * |a|`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     /// Relative to the value of the model.
     pub relative: f64,
-    /// Absolute; `None` is 1e-5 of the largest value of the model.
-    pub absolute: Option<f64>,
+    /// What is allowed of any value.
+    pub absolute: Absolute,
+}
+
+/// An allowed difference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Absolute {
+    /// So much.
+    Value(f64),
+    /// This part of the largest value of the model; none of integers.
+    OfLargest(f64),
+}
+
+impl Tolerance {
+    /// What sums in another order come to in single precision.
+    pub const SINGLE: Tolerance = Tolerance { relative: 1e-4, absolute: Absolute::OfLargest(1e-5) };
+
+    /// What they come to in a graph: more, where products are summed in 16-bit floats.
+    pub fn of(graph: &Graph) -> Self {
+        let unit = |dtype: DType| match dtype {
+            DType::BF16 => 2f64.powi(-8),
+            DType::F16 => 2f64.powi(-11),
+            _ => 0.0,
+        };
+        let unit = graph.nodes().map(|(_, n)| unit(graph.ty(n.outputs[0]).dtype)).fold(0.0, f64::max);
+        let Tolerance { relative, .. } = Self::SINGLE;
+        let of_largest = if unit > 0.0 { unit } else { 1e-5 };
+        Self { relative: relative.max(unit), absolute: Absolute::OfLargest(of_largest) }
+    }
 }
 
 impl Default for Tolerance {
     fn default() -> Self {
-        Self { relative: 1e-4, absolute: None }
+        Self::SINGLE
     }
 }
 
@@ -59,7 +86,11 @@ pub fn difference(name: &str, a: &Tensor, b: &Tensor, tolerance: Tolerance) -> O
     }
     let (x, y) = (a.to_f64(), b.to_f64());
     let largest = x.iter().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
-    let absolute = tolerance.absolute.unwrap_or(if a.dtype().is_float() { 1e-5 * largest } else { 0.0 });
+    let absolute = match tolerance.absolute {
+        Absolute::Value(value) => value,
+        Absolute::OfLargest(part) if a.dtype().is_float() => part * largest,
+        Absolute::OfLargest(_) => 0.0,
+    };
     let width = x.len().checked_div(result.n_rows).unwrap_or(0);
     let mut agree = 0;
     for row in 0..if width == 0 { 0 } else { result.n_rows } {
@@ -124,9 +155,26 @@ mod tests {
         let b = Tensor::new(&[3, 2], &[1.0f32, 2.0, -4.0, 3.25, 0.0, 0.5]);
         let d = difference("y", &a, &b, Tolerance::default());
         assert_eq!((d.rows.as_slice(), d.max_abs, d.argmax_agree), (&[1][..], 0.25, Some(3)));
-        let loose = Tolerance { relative: 0.0, absolute: Some(0.25) };
+        let loose = Tolerance { relative: 0.0, absolute: Absolute::Value(0.25) };
         assert!(difference("y", &a, &b, loose).rows.is_empty());
         assert!(difference("y", &a, &a.reshaped(&[6]).unwrap(), loose).mismatch.is_some());
+    }
+
+    #[test]
+    fn the_tolerance_is_that_of_the_precision_of_a_graph() {
+        let graph = |dtype: &str| {
+            let text = format!(
+                "graph @g(%x: f32[N, 2]) {{ %h = cast(%x) {{to = \"{dtype}\"}} %y = cast(%h) {{to = \"f32\"}} return %y }}"
+            );
+            bitc_ir::text::parse(&text, &bitc_ir::text::NoReferences).unwrap()
+        };
+        assert_eq!(Tolerance::of(&graph("i8")), Tolerance::default());
+        let half = Tolerance::of(&graph("f16"));
+        assert_eq!((half.relative, half.absolute), (2f64.powi(-11), Absolute::OfLargest(2f64.powi(-11))));
+        assert_eq!(Tolerance::of(&graph("bf16")).relative, 2f64.powi(-8));
+        let (a, b) = (Tensor::new(&[1, 2], &[1f32, 0.0]), Tensor::new(&[1, 2], &[1.0, 4e-4f32]));
+        assert!(difference("y", &a, &b, half).rows.is_empty());
+        assert_eq!(difference("y", &a, &b, Tolerance::default()).rows, [0]);
     }
 
     #[test]

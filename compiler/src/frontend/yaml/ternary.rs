@@ -63,7 +63,7 @@ pub(super) fn load(
         let stated = quant.scale.map(Tensor::scalar);
         let scale = stated.or(scale).ok_or_else(|| {
             Diagnostic::wrong_input(format!("the weights lack the scale {} of {}", quoted(&scale_name), quoted(&name)))
-                .hint("if the library did not save it, `quant: {scale: NUMBER}` says it")
+                .hint("if the library did not save it, `scale: NUMBER` says it: of a bitnet_layer, or under `quant:`")
         })?;
         let meaning = form.meaning.or(quant.meaning).ok_or_else(|| {
             Diagnostic::wrong_input(format!("what the scale {} does is not in the file", quoted(&scale_name)))

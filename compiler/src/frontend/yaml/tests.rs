@@ -229,7 +229,7 @@ fn packed_weights_come_with_what_their_scale_means() {
         fails("", &hf)
     );
     let lonely = fails("", &[("network.0.packed_weights", neuropress)]);
-    assert!(lonely.contains("`quant: {scale: NUMBER}` says it"), "{lonely}");
+    assert!(lonely.contains("`scale: NUMBER` says it"), "{lonely}");
     let alone = fails("", &[("network.0.w_scale", scale(1.0))]);
     assert!(alone.contains("has no weights that bitc knows"), "{alone}");
 }
