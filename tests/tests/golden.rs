@@ -46,7 +46,7 @@ fn golden_files_compute_what_they_did() {
         };
         let expected = array(&path, "out.npy", || run(kernels::by_name("portable").unwrap()));
         for kernels in kernels::available() {
-            let tolerance = Tolerance { relative: 1e-5, absolute: None };
+            let tolerance = Tolerance { relative: 1e-5, ..Tolerance::default() };
             let found = difference("y", &expected, &run(kernels), tolerance);
             assert!(found.rows.is_empty() && found.n_rows == 9, "{path:?} on {}: {found:?}", kernels.name());
         }

@@ -51,7 +51,7 @@ fn differences(source: &Graph, bytes: &[u8], bodies: bool) -> Vec<String> {
 }
 
 fn apart(a: &Tensor, b: &Tensor, inputs: &[Tensor]) -> Option<String> {
-    let tolerance = Tolerance { relative: 1e-5, absolute: None };
+    let tolerance = Tolerance { relative: 1e-5, ..Tolerance::default() };
     let d = difference("y", a, b, tolerance);
     (!d.rows.is_empty()).then(|| format!("{d:?} on {inputs:?}: {a:?} and {b:?}"))
 }
