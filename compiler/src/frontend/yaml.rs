@@ -85,7 +85,9 @@ pub fn model_settings() -> impl Iterator<Item = &'static str> {
 
 /// Whether the file is a DiffLUT model, the only kind with settings.
 pub(super) fn has_settings(source: &Source) -> bool {
-    document::parse(source.bytes.bytes()).is_ok_and(|node| difflut::recognises(&node))
+    // What cannot be read is told as such, and not as a model without settings.
+    let bytes = source.bytes.bytes();
+    recognises(bytes) && document::parse(bytes).map_or(true, |node| difflut::recognises(&node))
 }
 
 fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {

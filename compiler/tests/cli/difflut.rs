@@ -140,6 +140,9 @@ fn settings_of_windows_are_for_models_that_have_them() {
     assert!(done.stderr.contains("`patch_chunk_size` does not change inference"), "{done:?}");
     assert!(done.stderr.contains("`init_fn` does not change inference"), "{done:?}");
     bench.fails("compile trees.yaml --set conv_stride=x -o m.bit", 2, &["no value of that setting"]);
+    bench.write("broken.yaml", b"model_type: convolutional\nnum_classes: {a: 3\n");
+    let done = bench.bitc("compile broken.yaml --set unroll=true -o m.bit");
+    assert!(done.code == 1 && done.stderr.contains("broken.yaml:"), "{done:?}");
     bench.array("x.npy", &Tensor::new(&[1, 3], &[0.0f32; 3]));
     bench.fails("run m.bit --input x.npy", 1, &["does not fit input `x`"]);
 }
