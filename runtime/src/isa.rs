@@ -44,6 +44,18 @@ pub(crate) struct PlanesTile<'a> {
     pub(crate) q: &'a [i8],
 }
 
+/// What a row of floats is scaled by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// Each is divided by this.
+    Divisor(f32),
+    /// Each is multiplied by this.
+    Factor(f32),
+}
+
+/// Divisors that [`Isa::round_row`] takes: 2^-60 to 2^60.
+pub(crate) const DIVISORS: core::ops::RangeInclusive<f32> = 8.673_617_4e-19..=1.152_921_5e18;
+
 /// Columns of a group of `trit5`.
 pub(crate) const DIGITS: usize = 5;
 /// Groups of a run of `trit5`.
@@ -121,6 +133,13 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+
+    /// Scales a row, rounds half to even and returns the sum of the integers. `q` is as long as `x` or longer; the rest
+    /// becomes 0. Nothing is NaN, all integers are those of bytes, and a divisor is one of [`DIVISORS`].
+    #[inline(always)]
+    fn round_row(self, x: &[f32], by: By, q: &mut [i8]) -> i32 {
+        portable::round_row(x, by, q)
+    }
 
     /// Rows of a float tile, at most [`FLOAT_ROWS`].
     const ROWS: usize;

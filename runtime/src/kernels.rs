@@ -162,7 +162,7 @@ impl<I: Samples> Kernels for I {
     fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>) {
         self.vectorize(
             #[inline(always)]
-            || quantize::quantize(x, columns, rule, sharing, out),
+            || quantize::quantize(*self, x, columns, rule, sharing, out),
         );
     }
 

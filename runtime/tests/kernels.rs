@@ -308,6 +308,30 @@ fn quantisation_follows_its_definition_on_every_instruction_set() {
 }
 
 #[test]
+fn quotients_next_to_a_half_round_as_a_division_does() {
+    let mut random = Random(SEED);
+    let rule = rules()[0];
+    for exponent in [-149, -126, -100, -61, -60, -30, -1, 0, 1, 30, 60, 61, 66, 67, 100, 127] {
+        for _ in 0..60 {
+            // A number of numbers: no special ones, so that the shortest way is taken.
+            let max = (1.0 + random.next() as f32 / (1u32 << 31) as f32) * 2f32.powi(exponent);
+            let step = max / rule.levels;
+            let mut x = vec![if max.is_finite() { max } else { f32::MAX }];
+            for _ in 0..40 {
+                let half = (random.below(254) as f32 - 127.0 + 0.5) * step;
+                let bits = half.to_bits();
+                x.extend([bits - 1, bits, bits + 1].map(f32::from_bits));
+                x.push(half * random.float(0).abs().min(1.0) * 1e-30);
+            }
+            x.retain(|x| x.abs() <= max);
+            for isa in kernels::available() {
+                check_quantize(isa, &x, x.len(), &rule, Sharing::Rows(1));
+            }
+        }
+    }
+}
+
+#[test]
 fn quantisation_rounds_halves_to_even_and_keeps_extreme_rows() {
     let rule = rules()[0];
     for isa in kernels::available() {

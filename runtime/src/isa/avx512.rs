@@ -14,13 +14,14 @@ use core::array;
 use bitc_format::Layout;
 
 use super::{
-    BLOCK, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, detect, portable,
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, detect, portable,
 };
 
 mod float;
 mod lookup;
+mod round;
 
-/// This CPU has AVX2 and AVX-512 F, BW, VL, DQ and VNNI.
+/// This CPU has AVX2, FMA and AVX-512 F, BW, VL, DQ and VNNI.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512 {
     /// It has AVX-512 VBMI and GFNI as well.
@@ -59,6 +60,12 @@ impl Isa for Avx512 {
     fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
         // SAFETY: a value of this type exists only where these features were detected.
         unsafe { planes_tile(tile, sums) }
+    }
+
+    #[inline(always)]
+    fn round_row(self, x: &[f32], by: By, q: &mut [i8]) -> i32 {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { round::row(x, by, q) }
     }
 
     const ROWS: usize = 8;

@@ -19,7 +19,7 @@ impl Found {
         self.0 & AVX2 != 0
     }
 
-    /// AVX2 and AVX-512 F, BW, VL, DQ and VNNI.
+    /// AVX2, FMA and AVX-512 F, BW, VL, DQ and VNNI.
     pub(crate) fn avx512(self) -> bool {
         self.0 & AVX512 != 0
     }
@@ -58,8 +58,9 @@ fn look() -> u8 {
     // The system saves the lower halves of the vectors, and the upper.
     if all(saved, &[1, 2]) && all(extended.ebx, &[5]) {
         found |= AVX2;
-        // Masks and both parts of the wider vectors; then F, DQ, BW, VL and VNNI.
-        if all(saved, &[5, 6, 7]) && all(extended.ebx, &[16, 17, 30, 31]) && all(extended.ecx, &[11]) {
+        // Masks and both parts of the wider vectors; then FMA; F, DQ, BW, VL; and VNNI.
+        let wide = all(saved, &[5, 6, 7]) && all(general.ecx, &[12]);
+        if wide && all(extended.ebx, &[16, 17, 30, 31]) && all(extended.ecx, &[11]) {
             found |= AVX512;
             // VBMI and GFNI.
             if all(extended.ecx, &[1, 8]) {
@@ -79,6 +80,7 @@ mod tests {
     #[test]
     fn finds_what_the_standard_library_finds() {
         let avx512 = detected!("avx2")
+            && detected!("fma")
             && detected!("avx512f")
             && detected!("avx512bw")
             && detected!("avx512vl")

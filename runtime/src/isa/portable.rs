@@ -2,7 +2,8 @@
 
 use bitc_format::Layout;
 
-use super::{BLOCK, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PanelSums, PlanesTile, Table};
+use super::{BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PanelSums, PlanesTile, Table};
+use crate::kernels::math;
 
 /// Needs nothing but Rust.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +136,28 @@ fn run<const BITS: usize, const PLANES: usize>(
         }
     }
     acc
+}
+
+/// See [`Isa::round_row`].
+#[inline(always)]
+pub(super) fn round_row(x: &[f32], by: By, q: &mut [i8]) -> i32 {
+    let (q, rest) = q.split_at_mut(x.len());
+    rest.fill(0);
+    match by {
+        By::Divisor(divisor) => rounded(x, q, |x| x / divisor),
+        By::Factor(factor) => rounded(x, q, |x| x * factor),
+    }
+}
+
+#[inline(always)]
+fn rounded(x: &[f32], q: &mut [i8], scaled: impl Fn(f32) -> f32) -> i32 {
+    let mut sum = 0i32;
+    for (q, &x) in q.iter_mut().zip(x) {
+        let integer = math::small_integer(scaled(x));
+        *q = integer as i8;
+        sum = sum.wrapping_add(integer);
+    }
+    sum
 }
 
 /// See [`Isa::lookup_tables`].

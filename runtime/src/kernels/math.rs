@@ -15,6 +15,13 @@ pub(crate) fn round_half_even(x: f32) -> f32 {
     whole.copysign(x)
 }
 
+/// `x` rounded to the nearest integer, halves to the even one; its magnitude is at most 2^22.
+#[inline(always)]
+pub(crate) fn small_integer(x: f32) -> i32 {
+    // The sum has no room for a fraction, so adding rounds, and the low bits of the sum are the integer.
+    ((x + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)
+}
+
 /// `x` rounded down.
 #[inline(always)]
 pub(crate) fn floor(x: f32) -> f32 {

@@ -5,6 +5,9 @@
 
 use bitc_format::inst::{Floor, Quantize, QuantizeKind};
 
+use super::math;
+use crate::isa::{By, DIVISORS, Isa};
+
 /// How values that share a scale become integers.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct QuantizeRule {
@@ -37,24 +40,35 @@ impl QuantizeRule {
             QuantizeKind::Divide => {
                 let scale = max / self.levels;
                 match self.floor {
-                    Floor::None => Scaling { scale, step: Step::Divide(scale) },
-                    Floor::Add => Scaling { scale, step: Step::Divide(scale + self.eps) },
+                    Floor::None => Scaling { scale, by: By::Divisor(scale) },
+                    Floor::Add => Scaling { scale, by: By::Divisor(scale + self.eps) },
                     Floor::Clip => {
                         let scale = scale.max(self.eps);
-                        Scaling { scale, step: Step::Divide(scale) }
+                        Scaling { scale, by: By::Divisor(scale) }
                     }
                 }
             }
             QuantizeKind::Reciprocal => {
                 let factor = (1.0 / max.max(self.eps)) * self.levels;
-                Scaling { scale: 1.0 / factor, step: Step::Multiply(factor) }
+                Scaling { scale: 1.0 / factor, by: By::Factor(factor) }
             }
             QuantizeKind::Quotient => {
                 let factor = self.levels / max.max(self.eps);
-                Scaling { scale: 1.0 / factor, step: Step::Multiply(factor) }
+                Scaling { scale: 1.0 / factor, by: By::Factor(factor) }
             }
-            QuantizeKind::Integer => Scaling { scale: 1.0, step: Step::Multiply(1.0) },
+            QuantizeKind::Integer => Scaling { scale: 1.0, by: By::Factor(1.0) },
         }
+    }
+
+    /// Whether scaled values need no limits: they are numbers, and the largest magnitude is within both.
+    fn fits(&self, max: Max, scaling: Scaling) -> bool {
+        let Max::Numbers(max) = max else { return false };
+        let largest = match scaling.by {
+            By::Divisor(divisor) if DIVISORS.contains(&divisor) => max / divisor,
+            By::Divisor(_) => return false,
+            By::Factor(factor) => (max * factor).abs(),
+        };
+        largest < f32::from(self.hi) + 0.5 && -largest > f32::from(self.lo) - 0.5
     }
 }
 
@@ -89,17 +103,18 @@ pub struct Quantized<'a> {
 #[derive(Clone, Copy)]
 struct Scaling {
     scale: f32,
-    step: Step,
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Divide(f32),
-    Multiply(f32),
+    by: By,
 }
 
 #[inline(always)]
-pub(super) fn quantize(x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, mut out: Quantized<'_>) {
+pub(super) fn quantize(
+    isa: impl Isa,
+    x: &[f32],
+    columns: usize,
+    rule: &QuantizeRule,
+    sharing: Sharing,
+    mut out: Quantized<'_>,
+) {
     let rows = out.q.len().checked_div(out.pitch).unwrap_or(0);
     assert!(columns <= out.pitch && out.q.len() == rows * out.pitch, "rows of {columns} with a pitch of {}", out.pitch);
     assert!(x.len() == rows * columns, "{} values are not {rows} rows of {columns}", x.len());
@@ -111,14 +126,14 @@ pub(super) fn quantize(x: &[f32], columns: usize, rule: &QuantizeRule, sharing: 
             for (group, scale) in out.scale.iter_mut().enumerate() {
                 let first = group * shared;
                 let x = &x[first * columns..][..shared * columns];
-                let max = if rule.kind == QuantizeKind::Integer { 0.0 } else { absmax(x) };
-                let scaling = rule.scaling(max);
+                let max = if rule.kind == QuantizeKind::Integer { Max::Nan(0.0) } else { absmax(x) };
+                let scaling = rule.scaling(max.of_numbers());
+                let fits = rule.fits(max, scaling);
                 *scale = scaling.scale;
                 for row in 0..shared {
                     let x = &x[row * columns..][..columns];
-                    let (q, tail) = out.q[(first + row) * out.pitch..][..out.pitch].split_at_mut(columns);
-                    tail.fill(0);
-                    let sum = row_of(x, scaling.step, rule, q);
+                    let q = &mut out.q[(first + row) * out.pitch..][..out.pitch];
+                    let sum = if fits { isa.round_row(x, scaling.by, q) } else { row_of(x, scaling.by, rule, q) };
                     if let Some(sums) = &mut out.sums {
                         sums[first + row] = sum;
                     }
@@ -129,27 +144,43 @@ pub(super) fn quantize(x: &[f32], columns: usize, rule: &QuantizeRule, sharing: 
     }
 }
 
-/// The largest magnitude that is a number, 0 without one.
+/// The largest magnitude of numbers, 0 without one.
+#[derive(Clone, Copy)]
+enum Max {
+    /// All values are numbers.
+    Numbers(f32),
+    /// Others are there, or may be.
+    Nan(f32),
+}
+
+impl Max {
+    fn of_numbers(self) -> f32 {
+        let (Self::Numbers(max) | Self::Nan(max)) = self;
+        max
+    }
+}
+
 #[inline(always)]
-fn absmax(x: &[f32]) -> f32 {
+fn absmax(x: &[f32]) -> Max {
     // The bits of magnitudes are ordered as they are, and a maximum of integers may be taken in any order. What is no
     // number is larger than any.
     const INFINITY: i32 = f32::INFINITY.to_bits() as i32;
     let max = x.iter().fold(0i32, |max, x| max.max(x.abs().to_bits() as i32));
-    let max = if max <= INFINITY {
-        max
-    } else {
-        x.iter().map(|x| x.abs().to_bits() as i32).fold(0, |max, bits| max.max(if bits > INFINITY { 0 } else { bits }))
-    };
-    f32::from_bits(max as u32)
+    if max <= INFINITY {
+        return Max::Numbers(f32::from_bits(max as u32));
+    }
+    let numbers = x.iter().map(|x| x.abs().to_bits() as i32).map(|bits| if bits > INFINITY { 0 } else { bits });
+    Max::Nan(f32::from_bits(numbers.fold(0, i32::max) as u32))
 }
 
 /// Quantises values that share a scale; returns the sum of the integers.
 #[inline(always)]
-fn row_of(x: &[f32], step: Step, rule: &QuantizeRule, q: &mut [i8]) -> i32 {
-    match step {
-        Step::Divide(divisor) => map(x, q, rule, |x| x / divisor),
-        Step::Multiply(factor) => map(x, q, rule, |x| x * factor),
+fn row_of(x: &[f32], by: By, rule: &QuantizeRule, q: &mut [i8]) -> i32 {
+    let (q, rest) = q.split_at_mut(x.len());
+    rest.fill(0);
+    match by {
+        By::Divisor(divisor) => map(x, q, rule, |x| x / divisor),
+        By::Factor(factor) => map(x, q, rule, |x| x * factor),
     }
 }
 
@@ -175,7 +206,7 @@ fn round_within(v: f32, lo: f32, hi: f32) -> i32 {
     // The bounds are integers, so limiting first comes to the same.
     let v = if v > lo { v } else { lo };
     let v = if v < hi { v } else { hi };
-    ((v + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)
+    math::small_integer(v)
 }
 
 /// Places whose channels are worked on together.
@@ -210,9 +241,9 @@ fn over_channels(x: &[f32], columns: usize, rule: &QuantizeRule, shape: [usize; 
                 for channel in 0..channels {
                     let q = &mut out.q[((sample * channels + channel) * inner + row) * out.pitch + start..][..len];
                     for ((q, &x), scaling) in q.iter_mut().zip(&x[at(channel)..][..len]).zip(&scaling) {
-                        let v = match scaling.step {
-                            Step::Divide(divisor) => x / divisor,
-                            Step::Multiply(factor) => x * factor,
+                        let v = match scaling.by {
+                            By::Divisor(divisor) => x / divisor,
+                            By::Factor(factor) => x * factor,
                         };
                         *q = round_within(v, rule.lo.into(), rule.hi.into()) as i8;
                     }
