@@ -2,7 +2,7 @@
 //!
 //! A kernel is a safe function that is generic over [`Isa`]. Loops over elements are written plainly and become vector
 //! code inside [`Isa::vectorize`]; the products of few-bit weights differ so much between instruction sets that each
-//! brings its own [`Isa::planes_tile`]. `unsafe` lives here only: in the calls that need the instructions, which a value
+//! brings its own [`Isa::planes`]. `unsafe` lives here only: in the calls that need the instructions, which a value
 //! of the type proves to be there, and in loads and stores of whole vectors through references.
 
 #![cfg_attr(feature = "minimal", allow(dead_code, reason = "nothing calls the float products"))]
@@ -28,20 +28,55 @@ pub(crate) const TILE: usize = 16;
 /// Bytes of one tile and one group of columns.
 pub(crate) const BLOCK: usize = 64;
 
-/// Exact sums of one token with the rows of one panel.
-pub(crate) type PanelSums = [i32; PANEL];
+/// Panels whose sums are kept together.
+pub(crate) const PANELS: usize = 8;
 
-/// A run of column groups of one panel of weights, and the activations that meet them.
+/// Exact sums of one token with the rows of neighbouring panels.
+pub(crate) type PartSums = [i32; PANELS * PANEL];
+
+/// A run of column groups of some neighbouring panels of weights, and the activations that meet them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PlanesTile<'a> {
+pub(crate) struct PlanesPart<'a> {
     /// How the weights are stored: [`Layout::Trit2`], [`Layout::Bit1`] or [`Layout::Int8`].
     pub(crate) layout: Layout,
+    /// The panels, all their columns.
+    pub(crate) w: &'a [u8],
+    /// Bytes of a panel that has all its rows.
+    pub(crate) panel_len: usize,
+    /// Rows of all the panels, at most [`PANELS`] times [`PANEL`].
+    pub(crate) n_rows: usize,
+    /// Groups of columns before those of the run.
+    pub(crate) before: usize,
+    /// Groups of columns of the run.
+    pub(crate) groups: usize,
+    /// For each group of the run, for each token, the activations of the columns of the group.
+    pub(crate) q: &'a [i8],
+}
+
+/// The same of one panel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlanesTile<'a> {
     /// `groups * n_tiles` blocks, group by group.
     pub(crate) w: &'a [u8],
     /// Tiles of the panel, 1 to 4.
     pub(crate) n_tiles: usize,
-    /// For each group, for each token, the activations of the columns of the group.
+    /// Tiles of the part before this panel.
+    pub(crate) before: usize,
+    /// See [`PlanesPart::q`].
     pub(crate) q: &'a [i8],
+}
+
+impl<'a> PlanesPart<'a> {
+    /// Panel by panel.
+    #[inline(always)]
+    pub(crate) fn panels(self) -> impl Iterator<Item = PlanesTile<'a>> {
+        let panels = (0..self.n_rows).step_by(PANEL).zip(self.w.chunks(self.panel_len));
+        panels.map(move |(row, w)| {
+            let n_tiles = PANEL.min(self.n_rows - row).div_ceil(TILE);
+            let group = n_tiles * BLOCK;
+            PlanesTile { w: &w[self.before * group..][..self.groups * group], n_tiles, before: row / TILE, q: self.q }
+        })
+    }
 }
 
 /// What a row of floats is scaled by.
@@ -118,7 +153,7 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// The name that users choose it by.
     const NAME: &'static str;
 
-    /// How many tokens [`Isa::planes_tile`] takes at most.
+    /// How many tokens [`Isa::planes`] takes at most.
     const TOKENS: usize;
 
     /// Runs `f`, compiled for this instruction set as far as it is inlined.
@@ -132,7 +167,7 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// the offset is 128 for `int8` and else 1. `sums` has one entry per token, at most [`Isa::TOKENS`].
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
-    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+    fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]);
 
     /// Scales a row, rounds half to even and returns the sum of the integers. `q` is as long as `x` or longer; the rest
     /// becomes 0. Nothing is NaN, all integers are those of bytes, and a divisor is one of [`DIVISORS`].
@@ -162,6 +197,6 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     }
 }
 
-/// The most columns of one call of [`Isa::planes_tile`]: the sums of the highest plane, which are 64 times too large
+/// The most columns of one call of [`Isa::planes`]: the sums of the highest plane, which are 64 times too large
 /// for `trit2` and 128 times for `bit1`, stay in 32 bits.
 pub(crate) const MAX_COLUMNS: usize = 1 << 17;

@@ -13,7 +13,7 @@ use core::array;
 
 use bitc_format::Layout;
 
-use super::{FloatSums, FloatTile, Isa, PanelSums, PlanesTile, detect};
+use super::{FloatSums, FloatTile, Isa, PartSums, PlanesPart, PlanesTile, detect};
 
 mod float;
 
@@ -61,36 +61,38 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
         // SAFETY: a value of this type exists only where the feature was detected.
-        unsafe { planes_tile(tile, sums) }
+        unsafe { planes(part, sums) }
     }
 }
 
 /// Chooses how many vectors of rows share the activations, so that the 16 bit sums stay in registers.
 #[target_feature(enable = "avx2")]
-fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
     // Tokens and vectors of rows.
     macro_rules! choose {
         ($planes:literal $factors:literal: $($tokens:literal $vectors:literal,)*) => {
             match sums.len() {
-                $($tokens => if let Ok(sums) = <&mut [PanelSums; $tokens]>::try_from(sums) {
-                    let mut first = 0;
-                    while first < 2 * tile.n_tiles {
-                        first += if 2 * tile.n_tiles - first >= $vectors {
-                            rows::<$planes, $factors, $tokens, $vectors>(tile, first, sums)
-                        } else {
-                            rows::<$planes, $factors, $tokens, 2>(tile, first, sums)
-                        };
+                $($tokens => if let Ok(sums) = <&mut [PartSums; $tokens]>::try_from(sums) {
+                    for tile in part.panels() {
+                        let mut first = 0;
+                        while first < 2 * tile.n_tiles {
+                            first += if 2 * tile.n_tiles - first >= $vectors {
+                                rows::<$planes, $factors, $tokens, $vectors>(tile, first, sums)
+                            } else {
+                                rows::<$planes, $factors, $tokens, 2>(tile, first, sums)
+                            };
+                        }
                     }
                 })*
                 _ => {}
             }
         };
     }
-    if tile.layout == Layout::Int8 {
-        bytes(tile, sums);
-    } else if tile.layout == Layout::Bit1 {
+    if part.layout == Layout::Int8 {
+        part.panels().for_each(|tile| bytes(tile, sums));
+    } else if part.layout == Layout::Bit1 {
         choose!(8 4: 1 2, 2 1, 3 1, 4 1,);
     } else {
         choose!(4 2: 1 4, 2 2, 3 1, 4 1,);
@@ -103,7 +105,7 @@ fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
 fn rows<const P: usize, const F: usize, const T: usize, const V: usize>(
     tile: PlanesTile<'_>,
     first: usize,
-    sums: &mut [PanelSums; T],
+    sums: &mut [PartSums; T],
 ) -> usize {
     let bits = 8 / P;
     let masks: [__m256i; F] = array::from_fn(|f| _mm256_set1_epi8((((1 << bits) - 1) << (bits * f)) as i8));
@@ -136,7 +138,7 @@ fn rows<const P: usize, const F: usize, const T: usize, const V: usize>(
                     let shift = _mm_cvtsi32_si128((bits * f) as i32);
                     sum = _mm256_add_epi32(sum, _mm256_sra_epi32(_mm256_madd_epi16(acc, ones), shift));
                 }
-                add::<P>(sums, first + v, sum);
+                add::<P>(sums, 2 * tile.before + first + v, sum);
             }
         }
     }
@@ -147,7 +149,7 @@ fn rows<const P: usize, const F: usize, const T: usize, const V: usize>(
 /// instruction each, and multiplied in 16 bits with sums in 32.
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-fn bytes(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+fn bytes(tile: PlanesTile<'_>, sums: &mut [PartSums]) {
     match sums.len() {
         1 => bytes_of_tokens::<1>(tile, sums),
         2 => bytes_of_tokens::<2>(tile, sums),
@@ -159,8 +161,8 @@ fn bytes(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
 /// `T` tokens, two vectors of 8 rows at a time.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn bytes_of_tokens<const T: usize>(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
-    let Ok(sums) = <&mut [PanelSums; T]>::try_from(sums) else { return };
+fn bytes_of_tokens<const T: usize>(tile: PlanesTile<'_>, sums: &mut [PartSums]) {
+    let Ok(sums) = <&mut [PartSums; T]>::try_from(sums) else { return };
     let low = _mm256_set1_epi16(0xff);
     let tokens = tile.q.as_chunks::<4>().0.as_chunks::<T>().0;
     let tiles = tile.w.as_chunks::<32>().0.as_chunks::<2>().0;
@@ -182,7 +184,7 @@ fn bytes_of_tokens<const T: usize>(tile: PlanesTile<'_>, sums: &mut [PanelSums])
         }
         for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
             for (v, &acc) in acc.iter().enumerate() {
-                add::<1>(sums, 2 * first + v, acc);
+                add::<1>(sums, 2 * (tile.before + first) + v, acc);
             }
         }
     }
@@ -228,7 +230,7 @@ fn broadcast(q: &[i8; 4]) -> __m256i {
 /// Adds to the sums of one vector of rows; a bit stands for `w + 1`, which is 0 or 2.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add<const P: usize>(sums: &mut PanelSums, vector: usize, sum: __m256i) {
+fn add<const P: usize>(sums: &mut PartSums, vector: usize, sum: __m256i) {
     let Some(sums) = sums.as_chunks_mut::<8>().0.get_mut(vector) else { return };
     let sum = if P == 8 { _mm256_add_epi32(sum, sum) } else { sum };
     // SAFETY: 32 readable bytes by the reference.

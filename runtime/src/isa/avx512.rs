@@ -14,7 +14,8 @@ use core::array;
 use bitc_format::Layout;
 
 use super::{
-    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PanelSums, PlanesTile, TILE, Table, detect, portable,
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PartSums, PlanesPart, PlanesTile, TILE, Table, detect,
+    portable,
 };
 
 mod float;
@@ -57,9 +58,9 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
         // SAFETY: a value of this type exists only where these features were detected.
-        unsafe { planes_tile(tile, sums) }
+        unsafe { planes(part, sums) }
     }
 
     #[inline(always)]
@@ -96,32 +97,34 @@ impl Isa for Avx512 {
 
 /// Chooses the shape of the register tile: as many sums as there are registers for, and enough to hide the latency.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
     // Tokens, kernel, tiles of the widest kernel.
     macro_rules! choose {
         ($planes:literal: $($tokens:literal $kernel:ident $widest:literal,)*) => {
             match sums.len() {
-                $($tokens if $tokens <= Avx512::TOKENS => if let Ok(sums) = <&mut [PanelSums; $tokens]>::try_from(sums) {
-                    let mut first = 0;
-                    while first < tile.n_tiles {
-                        let left = tile.n_tiles - first;
-                        first += if left >= $widest {
-                            $kernel::<$planes, $tokens, $widest>(tile, first, sums)
-                        } else if left >= 2 {
-                            $kernel::<$planes, $tokens, 2>(tile, first, sums)
-                        } else {
-                            $kernel::<$planes, $tokens, 1>(tile, first, sums)
-                        };
+                $($tokens if $tokens <= Avx512::TOKENS => if let Ok(sums) = <&mut [PartSums; $tokens]>::try_from(sums) {
+                    for tile in part.panels() {
+                        let mut first = 0;
+                        while first < tile.n_tiles {
+                            let left = tile.n_tiles - first;
+                            first += if left >= $widest {
+                                $kernel::<$planes, $tokens, $widest>(tile, first, sums)
+                            } else if left >= 2 {
+                                $kernel::<$planes, $tokens, 2>(tile, first, sums)
+                            } else {
+                                $kernel::<$planes, $tokens, 1>(tile, first, sums)
+                            };
+                        }
                     }
                 })*
                 _ => {}
             }
         };
     }
-    if tile.layout == Layout::Int8 {
+    if part.layout == Layout::Int8 {
         choose!(1: 1 separate 4, 2 separate 4, 3 separate 4, 4 separate 4, 5 separate 4, 6 separate 2,
             7 separate 2, 8 separate 2, 9 separate 2, 10 separate 2, 11 separate 2, 12 separate 2, 13 separate 2,);
-    } else if tile.layout == Layout::Bit1 {
+    } else if part.layout == Layout::Bit1 {
         choose!(8: 1 separate 2, 2 shifted 4, 3 shifted 4, 4 shifted 4, 5 shifted 4, 6 shifted 2,
             7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2, 13 shifted 2,);
     } else {
@@ -136,7 +139,7 @@ fn planes_tile(tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
 fn separate<const P: usize, const T: usize, const R: usize>(
     tile: PlanesTile<'_>,
     first: usize,
-    sums: &mut [PanelSums; T],
+    sums: &mut [PartSums; T],
 ) -> usize {
     let bits = 8 / P as u32;
     let masks: [__m512i; P] = array::from_fn(|p| _mm512_set1_epi8((((1 << bits) - 1) << (bits * p as u32)) as i8));
@@ -162,7 +165,7 @@ fn separate<const P: usize, const T: usize, const R: usize>(
                 let shift = _mm_cvtsi32_si128((bits * p as u32) as i32);
                 sum = _mm512_add_epi32(sum, _mm512_sra_epi32(acc, shift));
             }
-            add::<P>(sums, first + r, sum);
+            add::<P>(sums, tile.before + first + r, sum);
         }
     }
     R
@@ -174,7 +177,7 @@ fn separate<const P: usize, const T: usize, const R: usize>(
 fn shifted<const P: usize, const T: usize, const R: usize>(
     tile: PlanesTile<'_>,
     first: usize,
-    sums: &mut [PanelSums; T],
+    sums: &mut [PartSums; T],
 ) -> usize {
     let mask = _mm512_set1_epi8((1 << (8 / P)) - 1);
     let mut acc = [[_mm512_setzero_si512(); R]; T];
@@ -193,7 +196,7 @@ fn shifted<const P: usize, const T: usize, const R: usize>(
     }
     for (acc, sums) in acc.iter().zip(sums) {
         for (r, &acc) in acc.iter().enumerate() {
-            add::<P>(sums, first + r, acc);
+            add::<P>(sums, tile.before + first + r, acc);
         }
     }
     R
@@ -249,7 +252,7 @@ fn broadcast(q: &[i8; 4]) -> __m512i {
 /// Adds to the sums of one tile; a bit stands for `w + 1`, which is 0 or 2.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add<const P: usize>(sums: &mut PanelSums, tile: usize, sum: __m512i) {
+fn add<const P: usize>(sums: &mut PartSums, tile: usize, sum: __m512i) {
     let Some(sums) = sums.as_chunks_mut::<TILE>().0.get_mut(tile) else { return };
     let sum = if P == 8 { _mm512_add_epi32(sum, sum) } else { sum };
     // SAFETY: 64 readable bytes by the reference.

@@ -2,7 +2,10 @@
 
 use bitc_format::Layout;
 
-use super::{BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PanelSums, PlanesTile, Table};
+use super::{
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PartSums, PlanesPart, PlanesTile, TILE,
+    Table,
+};
 use crate::kernels::math;
 
 /// Needs nothing but Rust.
@@ -43,12 +46,15 @@ impl Isa for Portable {
         }
     }
 
-    fn planes_tile(self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
+    fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
         let Some(sums) = sums.first_mut() else { return };
-        match tile.layout {
-            Layout::Int8 => bytes(tile, sums),
-            Layout::Bit1 => one_token::<1, 8>(tile, sums),
-            _ => one_token::<2, 4>(tile, sums),
+        for tile in part.panels() {
+            let sums = &mut sums[tile.before * TILE..];
+            match part.layout {
+                Layout::Int8 => bytes(tile, sums),
+                Layout::Bit1 => one_token::<1, 8>(tile, sums),
+                _ => one_token::<2, 4>(tile, sums),
+            }
         }
     }
 }
@@ -75,7 +81,7 @@ fn float_rows<const R: usize>(tile: FloatTile<'_>, sums: &mut FloatSums) {
 }
 
 /// One token and weights of eight bits: four columns of a row next to each other.
-fn bytes(tile: PlanesTile<'_>, sums: &mut PanelSums) {
+fn bytes(tile: PlanesTile<'_>, sums: &mut [i32]) {
     let groups = tile.w.as_chunks::<BLOCK>().0.chunks(tile.n_tiles);
     for (blocks, q) in groups.zip(tile.q.as_chunks::<4>().0) {
         let q = q.map(i32::from);
@@ -92,7 +98,7 @@ const RUN: usize = 10;
 const LANES: usize = 8;
 
 /// A lane is two bytes of a block: half a row, two columns of each plane.
-fn one_token<const BITS: usize, const PLANES: usize>(tile: PlanesTile<'_>, sums: &mut PanelSums) {
+fn one_token<const BITS: usize, const PLANES: usize>(tile: PlanesTile<'_>, sums: &mut [i32]) {
     let chunks = tile.w.as_chunks::<{ 2 * LANES }>().0;
     let groups = tile.q.as_chunks::<4>().0.as_chunks::<PLANES>().0;
     let stride = tile.n_tiles * (BLOCK / (2 * LANES));

@@ -14,7 +14,7 @@ use bitc_format::inst::Steps;
 
 use super::codes::{self, Coder};
 use super::{BitProduct, Codes, Post, post};
-use crate::isa::{self, BLOCK, DIGITS, Isa, LookupTile, PANEL, PanelSums, PlanesTile, TILE, Table};
+use crate::isa::{self, BLOCK, DIGITS, Isa, LookupTile, PANEL, PANELS, PartSums, PlanesPart, TILE, Table};
 
 /// Where the sums of one token with the rows of some panels go. Behind a pointer, so that the products exist once per
 /// instruction set, whatever becomes of the sums.
@@ -147,16 +147,14 @@ impl BitProduct<'_> {
 const TOKENS: usize = 13;
 /// Columns of which the activations of a tile of tokens are laid together at a time.
 const COLUMNS: usize = 1024;
-/// Panels that such columns meet before the next ones come, and whose sums are stored together.
-const PANELS: usize = 8;
 
 /// What an instruction set does with one tile. The visiting of tiles is the same for all and exists once.
 pub(super) trait Tiles {
     /// See [`Isa::TOKENS`].
     fn tokens(&self) -> usize;
 
-    /// See [`Isa::planes_tile`].
-    fn planes_tile(&self, tile: PlanesTile<'_>, sums: &mut [PanelSums]);
+    /// See [`Isa::planes`].
+    fn planes(&self, part: PlanesPart<'_>, sums: &mut [PartSums]);
 
     /// See [`Isa::lookup_tables`].
     fn lookup_tables(&self, q: &[[i8; DIGITS]], tables: &mut [Table]);
@@ -171,8 +169,8 @@ impl<I: Isa> Tiles for I {
         I::TOKENS
     }
 
-    fn planes_tile(&self, tile: PlanesTile<'_>, sums: &mut [PanelSums]) {
-        Isa::planes_tile(*self, tile, sums);
+    fn planes(&self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        Isa::planes(*self, part, sums);
     }
 
     fn lookup_tables(&self, q: &[[i8; DIGITS]], tables: &mut [Table]) {
@@ -213,7 +211,7 @@ fn in_groups<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mu
         return one_token::<G>(isa, product, 0, sink);
     }
     let mut laid = [0; TOKENS * COLUMNS];
-    let mut sums = [[[0; PANEL]; TOKENS]; PANELS];
+    let mut sums = [[0; PANELS * PANEL]; TOKENS];
     // Tiles of about equal size: none is so small that it has few sums to work on.
     let n_tiles = tokens.div_ceil(isa.tokens());
     for tile in 0..n_tiles {
@@ -221,22 +219,20 @@ fn in_groups<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mu
         if end - first == 1 {
             one_token::<G>(isa, product, first, sink);
         } else {
-            some_tokens::<G>(isa, product, first..end, &mut laid, &mut sums, sink);
+            some_tokens::<G>(isa, product, first..end, &mut laid, &mut sums[..end - first], sink);
         }
     }
 }
 
 fn one_token<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, token: usize, sink: &mut dyn Sink) {
     let q = &product.q[token * product.pitch..][..product.k.next_multiple_of(G)];
-    for part in product.parts::<G>() {
-        let mut sums = [start(product.layout, product.sums[token]); PANELS];
-        for (panel, sums) in part.panels().zip(&mut sums) {
-            for (w, q) in panel.columns::<G>(isa::MAX_COLUMNS).zip(q.chunks(isa::MAX_COLUMNS)) {
-                let tile = PlanesTile { layout: product.layout, w, n_tiles: panel.n_tiles, q };
-                isa.planes_tile(tile, core::slice::from_mut(sums));
-            }
+    for (row, part) in product.parts::<G>() {
+        let mut sums = [start(product.layout, product.sums[token])];
+        for (run, q) in q.chunks(isa::MAX_COLUMNS).enumerate() {
+            let (before, groups) = (run * (isa::MAX_COLUMNS / G), q.len() / G);
+            isa.planes(PlanesPart { before, groups, q, ..part }, &mut sums);
         }
-        sink.put(token, part.row, &sums.as_flattened()[..part.n_rows]);
+        sink.put(token, row, &sums[0][..part.n_rows]);
     }
 }
 
@@ -245,17 +241,15 @@ fn some_tokens<const G: usize>(
     product: BitProduct<'_>,
     tokens: Range<usize>,
     laid: &mut [i8; TOKENS * COLUMNS],
-    sums: &mut [[PanelSums; TOKENS]; PANELS],
+    sums: &mut [PartSums],
     sink: &mut dyn Sink,
 ) {
     let padded = product.k.next_multiple_of(G);
-    for part in product.parts::<G>() {
-        for sums in sums.iter_mut().take(part.panels().count()) {
-            for (sums, &sum) in sums.iter_mut().zip(&product.sums[tokens.clone()]) {
-                *sums = start(product.layout, sum);
-            }
+    for (row, part) in product.parts::<G>() {
+        for (sums, &sum) in sums.iter_mut().zip(&product.sums[tokens.clone()]) {
+            *sums = start(product.layout, sum);
         }
-        for (step, column) in (0..padded).step_by(COLUMNS).enumerate() {
+        for column in (0..padded).step_by(COLUMNS) {
             let columns = COLUMNS.min(padded - column);
             let q = &mut laid[..tokens.len() * columns];
             for (i, token) in tokens.clone().enumerate() {
@@ -263,16 +257,10 @@ fn some_tokens<const G: usize>(
                 let to = q.as_chunks_mut::<G>().0;
                 to.chunks_exact_mut(tokens.len()).zip(from).for_each(|(to, from)| to[i] = *from);
             }
-            for (panel, sums) in part.panels().zip(&mut *sums) {
-                let w = panel.columns::<G>(COLUMNS).nth(step).unwrap_or_default();
-                let tile = PlanesTile { layout: product.layout, w, n_tiles: panel.n_tiles, q };
-                isa.planes_tile(tile, &mut sums[..tokens.len()]);
-            }
+            isa.planes(PlanesPart { before: column / G, groups: columns / G, q, ..part }, sums);
         }
-        for (i, token) in tokens.clone().enumerate() {
-            for (panel, sums) in part.panels().zip(&*sums) {
-                sink.put(token, panel.row, &sums[i][..PANEL.min(product.n - panel.row)]);
-            }
+        for (token, sums) in tokens.clone().zip(&*sums) {
+            sink.put(token, row, &sums[..part.n_rows]);
         }
     }
 }
@@ -280,53 +268,21 @@ fn some_tokens<const G: usize>(
 /// What the sums of a token begin with: the tiles count `w + 1`, or `w + 128`, so the sum of the token is in there that
 /// many times too often.
 #[inline(always)]
-fn start(layout: Layout, sum: i32) -> PanelSums {
+fn start(layout: Layout, sum: i32) -> PartSums {
     let offset = if layout == Layout::Int8 { 128 } else { 1 };
-    [sum.wrapping_mul(-offset); PANEL]
-}
-
-/// Some neighbouring panels.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    row: usize,
-    n_rows: usize,
-    /// Bytes of a whole panel.
-    panel_len: usize,
-    w: &'a [u8],
-}
-
-/// 64 rows, or fewer at the end.
-#[derive(Clone, Copy)]
-struct Panel<'a> {
-    row: usize,
-    n_tiles: usize,
-    w: &'a [u8],
+    [sum.wrapping_mul(-offset); PANELS * PANEL]
 }
 
 impl<'a> BitProduct<'a> {
-    /// The weights, [`PANELS`] panels at a time.
+    /// The first rows of the weights, [`PANELS`] panels at a time, and those panels, without columns.
     #[inline(always)]
-    fn parts<const G: usize>(self) -> impl Iterator<Item = Part<'a>> {
+    fn parts<const G: usize>(self) -> impl Iterator<Item = (usize, PlanesPart<'a>)> {
+        let layout = self.layout;
         let panel_len = PANEL / TILE * BLOCK * self.k.div_ceil(G);
         let rows = (0..self.n).step_by(PANELS * PANEL);
-        let n_rows = move |row| (PANELS * PANEL).min(self.n - row);
-        rows.zip(self.w.chunks(PANELS * panel_len)).map(move |(row, w)| Part { row, n_rows: n_rows(row), panel_len, w })
-    }
-}
-
-impl<'a> Part<'a> {
-    #[inline(always)]
-    fn panels(self) -> impl Iterator<Item = Panel<'a>> {
-        let n_tiles = move |row| PANEL.min(self.n_rows - row).div_ceil(TILE);
-        let panels = (0..self.n_rows).step_by(PANEL).zip(self.w.chunks(self.panel_len));
-        panels.map(move |(row, w)| Panel { row: self.row + row, n_tiles: n_tiles(row), w })
-    }
-}
-
-impl<'a> Panel<'a> {
-    /// The weights, so many columns at a time.
-    #[inline(always)]
-    fn columns<const G: usize>(self, columns: usize) -> impl Iterator<Item = &'a [u8]> {
-        self.w.chunks(columns / G * self.n_tiles * BLOCK)
+        rows.zip(self.w.chunks(PANELS * panel_len)).map(move |(row, w)| {
+            let n_rows = (PANELS * PANEL).min(self.n - row);
+            (row, PlanesPart { layout, w, panel_len, n_rows, before: 0, groups: 0, q: &[] })
+        })
     }
 }
