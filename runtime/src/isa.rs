@@ -51,6 +51,9 @@ pub(crate) struct PlanesPart<'a> {
     pub(crate) groups: usize,
     /// For each group of the run, for each token, the activations of the columns of the group.
     pub(crate) q: &'a [i8],
+    /// What the sums of each token begin with. For runs after the first there is nothing here, and sums go on from what
+    /// they are.
+    pub(crate) starts: &'a [i32],
 }
 
 /// The same of one panel.
@@ -64,9 +67,19 @@ pub(crate) struct PlanesTile<'a> {
     pub(crate) before: usize,
     /// See [`PlanesPart::q`].
     pub(crate) q: &'a [i8],
+    /// See [`PlanesPart::starts`].
+    pub(crate) starts: &'a [i32],
 }
 
 impl<'a> PlanesPart<'a> {
+    /// Writes what the sums begin with, for kernels that only add.
+    #[inline(always)]
+    pub(crate) fn begin(self, sums: &mut [PartSums]) {
+        for (sums, &start) in sums.iter_mut().zip(self.starts) {
+            sums[..self.n_rows.next_multiple_of(TILE)].fill(start);
+        }
+    }
+
     /// Panel by panel.
     #[inline(always)]
     pub(crate) fn panels(self) -> impl Iterator<Item = PlanesTile<'a>> {
@@ -74,7 +87,13 @@ impl<'a> PlanesPart<'a> {
         panels.map(move |(row, w)| {
             let n_tiles = PANEL.min(self.n_rows - row).div_ceil(TILE);
             let group = n_tiles * BLOCK;
-            PlanesTile { w: &w[self.before * group..][..self.groups * group], n_tiles, before: row / TILE, q: self.q }
+            PlanesTile {
+                w: &w[self.before * group..][..self.groups * group],
+                n_tiles,
+                before: row / TILE,
+                q: self.q,
+                starts: self.starts,
+            }
         })
     }
 }

@@ -70,6 +70,7 @@ impl Isa for Avx2 {
 /// Chooses how many vectors of rows share the activations, so that the 16 bit sums stay in registers.
 #[target_feature(enable = "avx2")]
 fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
+    part.begin(sums);
     // Tokens and vectors of rows.
     macro_rules! choose {
         ($planes:literal $factors:literal: $($tokens:literal $vectors:literal,)*) => {

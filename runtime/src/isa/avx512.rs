@@ -158,14 +158,14 @@ fn separate<const P: usize, const T: usize, const R: usize>(
             }
         }
     }
-    for (acc, sums) in acc.iter().zip(sums) {
+    for (t, (acc, sums)) in acc.iter().zip(sums).enumerate() {
         for (r, acc) in acc.iter().enumerate() {
             let mut sum = acc[0];
             for (p, &acc) in acc.iter().enumerate().skip(1) {
                 let shift = _mm_cvtsi32_si128((bits * p as u32) as i32);
                 sum = _mm512_add_epi32(sum, _mm512_sra_epi32(acc, shift));
             }
-            add::<P>(sums, tile.before + first + r, sum);
+            add::<P>(sums, tile.before + first + r, tile.starts.get(t), sum);
         }
     }
     R
@@ -194,9 +194,9 @@ fn shifted<const P: usize, const T: usize, const R: usize>(
             w = w.map(|w| if P == 8 { _mm512_srli_epi16::<1>(w) } else { _mm512_srli_epi16::<2>(w) });
         }
     }
-    for (acc, sums) in acc.iter().zip(sums) {
+    for (t, (acc, sums)) in acc.iter().zip(sums).enumerate() {
         for (r, &acc) in acc.iter().enumerate() {
-            add::<P>(sums, tile.before + first + r, acc);
+            add::<P>(sums, tile.before + first + r, tile.starts.get(t), acc);
         }
     }
     R
@@ -249,14 +249,18 @@ fn broadcast(q: &[i8; 4]) -> __m512i {
     _mm512_set1_epi32(i32::from_le_bytes(q.map(|q| q as u8)))
 }
 
-/// Adds to the sums of one tile; a bit stands for `w + 1`, which is 0 or 2.
+/// Adds to the sums of one tile, or to what they begin with; a bit stands for `w + 1`, which is 0 or 2.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add<const P: usize>(sums: &mut PartSums, tile: usize, sum: __m512i) {
+fn add<const P: usize>(sums: &mut PartSums, tile: usize, start: Option<&i32>, sum: __m512i) {
     let Some(sums) = sums.as_chunks_mut::<TILE>().0.get_mut(tile) else { return };
     let sum = if P == 8 { _mm512_add_epi32(sum, sum) } else { sum };
-    // SAFETY: 64 readable bytes by the reference.
-    let old = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
+    let old = if let Some(&start) = start {
+        _mm512_set1_epi32(start)
+    } else {
+        // SAFETY: 64 readable bytes by the reference.
+        unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) }
+    };
     let new = _mm512_add_epi32(old, sum);
     // SAFETY: 64 writable bytes by the reference.
     unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), new) }

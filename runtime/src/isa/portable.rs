@@ -47,6 +47,7 @@ impl Isa for Portable {
     }
 
     fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        part.begin(sums);
         let Some(sums) = sums.first_mut() else { return };
         for tile in part.panels() {
             let sums = &mut sums[tile.before * TILE..];

@@ -148,6 +148,10 @@ const TOKENS: usize = 13;
 /// Columns of which the activations of a tile of tokens are laid together at a time.
 const COLUMNS: usize = 1024;
 
+/// Begins with a cache line, so that no vector of it lies in two.
+#[repr(align(64))]
+struct Lines<T>(T);
+
 /// What an instruction set does with one tile. The visiting of tiles is the same for all and exists once.
 pub(super) trait Tiles {
     /// See [`Isa::TOKENS`].
@@ -210,8 +214,8 @@ fn in_groups<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mu
     if tokens == 1 {
         return one_token::<G>(isa, product, 0, sink);
     }
-    let mut laid = [0; TOKENS * COLUMNS];
-    let mut sums = [[0; PANELS * PANEL]; TOKENS];
+    let mut laid = Lines([0; TOKENS * COLUMNS]);
+    let mut sums = Lines([[0; PANELS * PANEL]; TOKENS]);
     // Tiles of about equal size: none is so small that it has few sums to work on.
     let n_tiles = tokens.div_ceil(isa.tokens());
     for tile in 0..n_tiles {
@@ -219,20 +223,22 @@ fn in_groups<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mu
         if end - first == 1 {
             one_token::<G>(isa, product, first, sink);
         } else {
-            some_tokens::<G>(isa, product, first..end, &mut laid, &mut sums[..end - first], sink);
+            some_tokens::<G>(isa, product, first..end, &mut laid.0, &mut sums.0[..end - first], sink);
         }
     }
 }
 
 fn one_token<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, token: usize, sink: &mut dyn Sink) {
     let q = &product.q[token * product.pitch..][..product.k.next_multiple_of(G)];
+    let start = [product.start(token)];
+    let mut sums = Lines([[0; PANELS * PANEL]]);
     for (row, part) in product.parts::<G>() {
-        let mut sums = [start(product.layout, product.sums[token])];
         for (run, q) in q.chunks(isa::MAX_COLUMNS).enumerate() {
             let (before, groups) = (run * (isa::MAX_COLUMNS / G), q.len() / G);
-            isa.planes(PlanesPart { before, groups, q, ..part }, &mut sums);
+            let starts = if run == 0 { &start[..] } else { &[] };
+            isa.planes(PlanesPart { before, groups, q, starts, ..part }, &mut sums.0);
         }
-        sink.put(token, row, &sums[0][..part.n_rows]);
+        sink.put(token, row, &sums.0[0][..part.n_rows]);
     }
 }
 
@@ -245,10 +251,9 @@ fn some_tokens<const G: usize>(
     sink: &mut dyn Sink,
 ) {
     let padded = product.k.next_multiple_of(G);
+    let mut starts = [0; TOKENS];
+    starts.iter_mut().zip(tokens.clone()).for_each(|(start, token)| *start = product.start(token));
     for (row, part) in product.parts::<G>() {
-        for (sums, &sum) in sums.iter_mut().zip(&product.sums[tokens.clone()]) {
-            *sums = start(product.layout, sum);
-        }
         for column in (0..padded).step_by(COLUMNS) {
             let columns = COLUMNS.min(padded - column);
             let q = &mut laid[..tokens.len() * columns];
@@ -257,7 +262,8 @@ fn some_tokens<const G: usize>(
                 let to = q.as_chunks_mut::<G>().0;
                 to.chunks_exact_mut(tokens.len()).zip(from).for_each(|(to, from)| to[i] = *from);
             }
-            isa.planes(PlanesPart { before: column / G, groups: columns / G, q, ..part }, sums);
+            let starts = if column == 0 { &starts[..tokens.len()] } else { &[] };
+            isa.planes(PlanesPart { before: column / G, groups: columns / G, q, starts, ..part }, sums);
         }
         for (token, sums) in tokens.clone().zip(&*sums) {
             sink.put(token, row, &sums[..part.n_rows]);
@@ -265,15 +271,15 @@ fn some_tokens<const G: usize>(
     }
 }
 
-/// What the sums of a token begin with: the tiles count `w + 1`, or `w + 128`, so the sum of the token is in there that
-/// many times too often.
-#[inline(always)]
-fn start(layout: Layout, sum: i32) -> PartSums {
-    let offset = if layout == Layout::Int8 { 128 } else { 1 };
-    [sum.wrapping_mul(-offset); PANELS * PANEL]
-}
-
 impl<'a> BitProduct<'a> {
+    /// What the sums of a token begin with: the tiles count `w + 1`, or `w + 128`, so the sum of the token is in there
+    /// that many times too often.
+    #[inline(always)]
+    fn start(self, token: usize) -> i32 {
+        let offset = if self.layout == Layout::Int8 { 128 } else { 1 };
+        self.sums[token].wrapping_mul(-offset)
+    }
+
     /// The first rows of the weights, [`PANELS`] panels at a time, and those panels, without columns.
     #[inline(always)]
     fn parts<const G: usize>(self) -> impl Iterator<Item = (usize, PlanesPart<'a>)> {
@@ -282,7 +288,7 @@ impl<'a> BitProduct<'a> {
         let rows = (0..self.n).step_by(PANELS * PANEL);
         rows.zip(self.w.chunks(PANELS * panel_len)).map(move |(row, w)| {
             let n_rows = (PANELS * PANEL).min(self.n - row);
-            (row, PlanesPart { layout, w, panel_len, n_rows, before: 0, groups: 0, q: &[] })
+            (row, PlanesPart { layout, w, panel_len, n_rows, before: 0, groups: 0, q: &[], starts: &[] })
         })
     }
 }
