@@ -60,6 +60,14 @@ impl QuantizeRule {
         }
     }
 
+    /// The scaling of values that share it, and whether they then need no limits.
+    #[inline(always)]
+    fn scaling_of(&self, x: &[f32]) -> (Scaling, bool) {
+        let max = if self.kind == QuantizeKind::Integer { Max::Nan(0.0) } else { absmax(x) };
+        let scaling = self.scaling(max.of_numbers());
+        (scaling, self.fits(max, scaling))
+    }
+
     /// Whether scaled values need no limits: they are numbers, and the largest magnitude is within both.
     fn fits(&self, max: Max, scaling: Scaling) -> bool {
         let Max::Numbers(max) = max else { return false };
@@ -123,19 +131,19 @@ pub(super) fn quantize(
         Sharing::Rows(shared) => {
             let groups = if shared == 0 { 0 } else { rows.div_ceil(shared) };
             assert!(groups * shared == rows && out.scale.len() == groups, "one scale for each {shared} rows");
-            for (group, scale) in out.scale.iter_mut().enumerate() {
-                let first = group * shared;
-                let x = &x[first * columns..][..shared * columns];
-                let max = if rule.kind == QuantizeKind::Integer { Max::Nan(0.0) } else { absmax(x) };
-                let scaling = rule.scaling(max.of_numbers());
-                let fits = rule.fits(max, scaling);
-                *scale = scaling.scale;
-                for row in 0..shared {
+            let mut coming = None;
+            for group in 0..=groups {
+                // A scale takes a while from the last value on, in which the values before it are rounded.
+                let next =
+                    (group < groups).then(|| rule.scaling_of(&x[group * shared * columns..][..shared * columns]));
+                let Some((scaling, fits)) = core::mem::replace(&mut coming, next) else { continue };
+                out.scale[group - 1] = scaling.scale;
+                for row in (group - 1) * shared..group * shared {
                     let x = &x[row * columns..][..columns];
-                    let q = &mut out.q[(first + row) * out.pitch..][..out.pitch];
+                    let q = &mut out.q[row * out.pitch..][..out.pitch];
                     let sum = if fits { isa.round_row(x, scaling.by, q) } else { row_of(x, scaling.by, rule, q) };
                     if let Some(sums) = &mut out.sums {
-                        sums[first + row] = sum;
+                        sums[row] = sum;
                     }
                 }
             }
