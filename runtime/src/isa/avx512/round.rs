@@ -46,8 +46,9 @@ fn scaled<const DIVIDE: bool>(x: &[f32], factor: f32, divisor: f32, q: &mut [i8]
             *integers = round::<DIVIDE>(a, y, b, z);
             sum = _mm512_add_epi32(sum, *integers);
         }
+        let bytes = bytes(integers);
         // SAFETY: 64 writable bytes by the reference.
-        unsafe { _mm512_storeu_si512(q.as_mut_ptr().cast(), bytes(integers)) };
+        unsafe { _mm512_storeu_si512(q.as_mut_ptr().cast(), bytes) };
     }
     let mut rest = rest.chunks(LANES);
     for q in end.chunks_mut(BYTES) {
@@ -58,8 +59,9 @@ fn scaled<const DIVIDE: bool>(x: &[f32], factor: f32, divisor: f32, q: &mut [i8]
             *integers = round::<DIVIDE>(a, y, b, z);
             sum = _mm512_add_epi32(sum, *integers);
         }
+        let bytes = bytes(integers);
         // SAFETY: the mask has as many elements as there are.
-        unsafe { _mm512_mask_storeu_epi8(q.as_mut_ptr(), __mmask64::MAX >> (BYTES - q.len()), bytes(integers)) };
+        unsafe { _mm512_mask_storeu_epi8(q.as_mut_ptr(), __mmask64::MAX >> (BYTES - q.len()), bytes) };
     }
     _mm512_reduce_add_epi32(sum)
 }
