@@ -2,7 +2,7 @@
 
 use bitc_format::inst::Steps;
 
-use super::quantize::ROUND;
+use super::math::{ROUND, small_integer};
 use crate::isa::PANEL;
 
 /// Where integers with a fixed step go.
@@ -72,7 +72,7 @@ impl Coder {
     fn store(&self, values: &[f32], q: &mut [i8]) -> i32 {
         let mut sum = 0i32;
         for (q, v) in q.iter_mut().zip(values) {
-            let integer = ((v + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) + self.offset;
+            let integer = small_integer(*v) + self.offset;
             *q = integer as i8;
             sum = sum.wrapping_add(integer);
         }

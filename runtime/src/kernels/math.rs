@@ -4,8 +4,9 @@
 //! asks gives the same result; no branches, so that loops over them become vector code. The stated errors are bounds
 //! over all floats that the tests sample densely.
 
-/// 1.5 * 2^23: adding it rounds to an integer, halves to the even one.
-const ROUND: f32 = 12_582_912.0;
+/// 1.5 * 2^23: a sum with it has no room for a fraction, so adding rounds, halves to the even integer, and the low bits
+/// of the sum are the integer.
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// `x` rounded to the nearest integer, halves to the even one.
 #[inline(always)]
@@ -18,7 +19,6 @@ pub(crate) fn round_half_even(x: f32) -> f32 {
 /// `x` rounded to the nearest integer, halves to the even one; its magnitude is at most 2^22.
 #[inline(always)]
 pub(crate) fn small_integer(x: f32) -> i32 {
-    // The sum has no room for a fraction, so adding rounds, and the low bits of the sum are the integer.
     ((x + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)
 }
 

@@ -6,7 +6,6 @@
 use bitc_format::inst::Activation;
 
 use super::math;
-use crate::isa::PANEL;
 
 /// `activation((f32(sum) * row_scale) * scale + bias)`
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +32,18 @@ impl Post<'_> {
 /// Some neighbouring columns, from `column` on, of one row.
 #[inline(always)]
 pub(super) fn part(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &mut [f32]) {
+    match post.activation {
+        Activation::Relu => scaled(acc, row, column, post, y, math::relu),
+        other => {
+            scaled(acc, row, column, post, y, |y| y);
+            activate(other, y);
+        }
+    }
+}
+
+/// [`part`] with an activation of few instructions, which the pass that scales does as well.
+#[inline(always)]
+fn scaled(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &mut [f32], activation: impl Fn(f32) -> f32) {
     let row_scale = if let [one] = post.row_scale { *one } else { post.row_scale[row] };
     let scale = if let [one] = post.scale { Scale::One(*one) } else { Scale::Each(&post.scale[column..][..y.len()]) };
     let bias = post.bias.map(|bias| &bias[column..][..y.len()]);
@@ -40,49 +51,19 @@ pub(super) fn part(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &
     let scaled = |acc: i32, scale: f32| (acc as f32 * row_scale) * scale;
     match (scale, bias) {
         (Scale::One(scale), None) => {
-            y.iter_mut().zip(acc).for_each(|(y, &acc)| *y = scaled(acc, scale));
+            y.iter_mut().zip(acc).for_each(|(y, &acc)| *y = activation(scaled(acc, scale)));
         }
         (Scale::One(scale), Some(bias)) => {
-            y.iter_mut().zip(acc).zip(bias).for_each(|((y, &acc), &bias)| *y = scaled(acc, scale) + bias);
+            let operands = y.iter_mut().zip(acc).zip(bias);
+            operands.for_each(|((y, &acc), &bias)| *y = activation(scaled(acc, scale) + bias));
         }
         (Scale::Each(scale), None) => {
-            y.iter_mut().zip(acc).zip(scale).for_each(|((y, &acc), &scale)| *y = scaled(acc, scale));
+            let operands = y.iter_mut().zip(acc).zip(scale);
+            operands.for_each(|((y, &acc), &scale)| *y = activation(scaled(acc, scale)));
         }
         (Scale::Each(scale), Some(bias)) => {
             let operands = y.iter_mut().zip(acc).zip(scale.iter().zip(bias));
-            operands.for_each(|((y, &acc), (&scale, &bias))| *y = scaled(acc, scale) + bias);
-        }
-    }
-    activate(post.activation, y);
-}
-
-/// As many columns as vectors can hold: nothing goes through memory, from which what was just stored is slow to read.
-#[inline(always)]
-pub(super) fn panel(acc: &[i32; PANEL], row: usize, column: usize, post: &Post<'_>) -> [f32; PANEL] {
-    #[inline(always)]
-    fn map(y: [f32; PANEL], f: impl Fn(f32) -> f32) -> [f32; PANEL] {
-        let mut results = [0.0; PANEL];
-        results.iter_mut().zip(y).for_each(|(result, y)| *result = f(y));
-        results
-    }
-    let row_scale = if let [one] = post.row_scale { *one } else { post.row_scale[row] };
-    let mut y = [0.0; PANEL];
-    y.iter_mut().zip(acc).for_each(|(y, &acc)| *y = acc as f32 * row_scale);
-    if let [one] = post.scale {
-        y = map(y, |y| y * one);
-    } else {
-        y.iter_mut().zip(&post.scale[column..][..PANEL]).for_each(|(y, scale)| *y *= scale);
-    }
-    if let Some(bias) = post.bias {
-        y.iter_mut().zip(&bias[column..][..PANEL]).for_each(|(y, bias)| *y += bias);
-    }
-    match post.activation {
-        Activation::None => y,
-        Activation::Relu => map(y, math::relu),
-        Activation::Clip { lo, hi } => map(y, |x| math::clip(x, lo, hi)),
-        other => {
-            activate(other, &mut y);
-            y
+            operands.for_each(|((y, &acc), (&scale, &bias))| *y = activation(scaled(acc, scale) + bias));
         }
     }
 }

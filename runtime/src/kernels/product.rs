@@ -64,13 +64,7 @@ impl<I: Isa> Sink for Values<'_, I> {
         let y = &mut self.y[token * self.n + row..][..sums.len()];
         self.isa.vectorize(
             #[inline(always)]
-            || {
-                let ((panels, rest), (y_panels, y)) = (sums.as_chunks::<PANEL>(), y.as_chunks_mut::<PANEL>());
-                for (i, (sums, y)) in panels.iter().zip(y_panels).enumerate() {
-                    *y = post::panel(sums, token, row + i * PANEL, self.post);
-                }
-                post::part(rest, token, row + panels.len() * PANEL, self.post, y);
-            },
+            || post::part(sums, token, row, self.post, y),
         );
     }
 }
@@ -115,17 +109,14 @@ impl<I: Isa> Sink for Integers<'_, I> {
         let total = self.isa.vectorize(
             #[inline(always)]
             || {
-                let (panels, rest) = sums.as_chunks::<PANEL>();
-                let (q_panels, q) = q.as_chunks_mut::<PANEL>();
                 let mut total = 0i32;
-                for (i, (sums, q)) in panels.iter().zip(q_panels).enumerate() {
-                    let values = post::panel(sums, token, row + i * PANEL, post);
-                    total = total.wrapping_add(coder.panel(&values, q));
+                for (i, (sums, q)) in sums.chunks(PANEL).zip(q.chunks_mut(PANEL)).enumerate() {
+                    let mut values = [0f32; PANEL];
+                    let values = &mut values[..sums.len()];
+                    post::part(sums, token, row + i * PANEL, post, values);
+                    total = total.wrapping_add(codes::codes(values, &coder, q));
                 }
-                let mut values = [0f32; PANEL];
-                let values = &mut values[..rest.len()];
-                post::part(rest, token, row + panels.len() * PANEL, post, values);
-                total.wrapping_add(codes::codes(values, &coder, q))
+                total
             },
         );
         if let Some(all) = &mut self.out.sums {

@@ -204,9 +204,6 @@ fn map(x: &[f32], q: &mut [i8], rule: &QuantizeRule, scaled: impl Fn(f32) -> f32
     sum
 }
 
-/// 1.5 * 2^23: a sum with it has no room for a fraction, so adding rounds, and the low bits of the sum are the integer.
-pub(super) const ROUND: f32 = 12_582_912.0;
-
 /// Rounds half to even, then limits to bounds that fit 8 bits; NaN becomes 0.
 #[inline(always)]
 fn round_within(v: f32, lo: f32, hi: f32) -> i32 {
