@@ -11,8 +11,11 @@ use crate::error::Diagnostic;
 use crate::runnable::eval_error;
 use crate::verify::classes;
 
-/// Rows that are evaluated together.
+/// The most rows that are evaluated together, and how many are in any case; between those they are as many as give bits of
+/// so many bytes.
 const ROWS_AT_ONCE: usize = 2048;
+const ROWS_ANYWAY: usize = 512;
+const BITS_AT_ONCE: usize = 1 << 24;
 
 /// Counts of what is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,8 +51,13 @@ impl Agreement {
             found.compare(&model, &other, inputs, labels)?;
             return Ok(found);
         };
-        for start in (0..n).step_by(ROWS_AT_ONCE) {
-            let rows = start..n.min(start + ROWS_AT_ONCE);
+        let width = |graph: &Graph| {
+            let last = |v: &ValueId| graph.ty(*v).shape.last().and_then(|d| d.as_const()).unwrap_or(1);
+            graph.outputs().iter().map(|o| last(&o.value)).max().unwrap_or(1).max(1)
+        };
+        let together = (BITS_AT_ONCE / width(&model.0)).clamp(ROWS_ANYWAY, ROWS_AT_ONCE);
+        for start in (0..n).step_by(together) {
+            let rows = start..n.min(start + together);
             let labels = labels.and_then(|l| l.get(rows.clone()));
             found.compare(&model, &other, &samples::take(&model.0, inputs, rows), labels)?;
         }

@@ -4,7 +4,8 @@
 //! split into gates of three inputs, and gates are merged by cuts (`logic.rs`). Where a thermometer makes the bits, equal
 //! thresholds of a feature give one bit, and comparisons that the network no longer reads go as well.
 //!
-//! Parameters: `check_samples`, the random samples that each step is checked on; `input_min` and `input_max`, what all
+//! Parameters: `check_samples`, the random samples that each step is checked on (4096; of networks of more than 262,144
+//! nodes fewer, as many as make 2^30 nodes); `input_min` and `input_max`, what all
 //! features are known to be within, so that thresholds outside give constant bits. Values outside give other results.
 
 mod comparisons;
@@ -22,8 +23,8 @@ use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 /// See the module.
 #[derive(Debug)]
 pub struct OptimizeLogic {
-    /// Random samples that every step is checked on.
-    check_samples: u64,
+    /// Random samples that every step is checked on; by default as many as the size of the network allows.
+    check_samples: Option<u64>,
     domain: Domain,
 }
 
@@ -32,9 +33,10 @@ impl OptimizeLogic {
     pub(crate) const DOC: &'static str = "Finds fewer gates for the same function, each step checked.";
 
     pub(crate) fn from_params(params: &mut AttrReader) -> Result<Self, AttrError> {
-        let samples = params.int("check_samples")?.unwrap_or(4096);
-        let check_samples =
-            u64::try_from(samples).map_err(|_| params.invalid("check_samples", "not negative", samples))?;
+        let check_samples = match params.int("check_samples")? {
+            None => None,
+            Some(n) => Some(u64::try_from(n).map_err(|_| params.invalid("check_samples", "not negative", n))?),
+        };
         let domain = Domain { min: params.float("input_min")?, max: params.float("input_max")? };
         for (name, bound) in [("input_min", domain.min), ("input_max", domain.max)] {
             if let Some(bound) = bound.filter(|b| !b.is_finite()) {
@@ -63,7 +65,8 @@ impl Pass for OptimizeLogic {
             let bits = graph.input(node, 0);
             let comparisons = bits.and_then(|v| Comparisons::of(graph, v));
             let inputs = comparisons.as_ref().map(|c| c.facts(self.domain)).unwrap_or_default();
-            let options = logic::Options { inputs, check_samples: self.check_samples, ..logic::Options::default() };
+            let check_samples = self.check_samples.unwrap_or_else(|| default_samples(&op.net));
+            let options = logic::Options { inputs, check_samples, ..logic::Options::default() };
             let origin = graph.node(node).origin.clone();
             let input = |message: String| PassError::Input { message, origin: Origin::default() };
             let (net, steps) = logic::optimize(&op.net, &options).map_err(|e| input(e.to_string()))?;
@@ -87,6 +90,11 @@ impl Pass for OptimizeLogic {
         }
         Ok(changed)
     }
+}
+
+/// As many samples as a network of this size is checked on in a few seconds.
+fn default_samples(net: &Netlist) -> u64 {
+    ((1 << 30) / net.n_nodes().max(1) as u64).clamp(512, 4096)
 }
 
 /// The network over the comparisons that it reads, and the bits that those give.

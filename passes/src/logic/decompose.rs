@@ -41,12 +41,13 @@ pub(super) fn decompose(net: &Netlist, limits: SplitLimits) -> Netlist {
     for (_, node) in net.nodes() {
         let n = node.inputs.len();
         let table = truth::repeat(node.table, n);
-        let literal = if n > 3 && splitter.best(table).0 <= limits.0[n] {
+        let cost = if n > 3 { splitter.best(table, limits.0[n]) } else { None };
+        let literal = if let Some((cost, _)) = cost {
             let mut inputs = [Literal::FALSE; MAX_FANIN];
             for (input, wire) in inputs.iter_mut().zip(node.inputs) {
                 *input = map[wire.index()];
             }
-            splitter.emit(&mut builder, table, &inputs)
+            splitter.emit(&mut builder, table, cost, &inputs)
         } else {
             builder.copy(node.table, node.inputs, &map)
         };
@@ -61,53 +62,102 @@ pub(super) fn decompose(net: &Netlist, limits: SplitLimits) -> Netlist {
 pub(super) struct Gates(Splitter);
 
 impl Gates {
-    /// The gates of a table, repeated over the word.
-    pub(super) fn of(&mut self, table: u64) -> u8 {
-        self.0.best(table).0
+    /// The gates of a table, repeated over the word, if they are at most `limit`.
+    pub(super) fn of(&mut self, table: u64, limit: u8) -> Option<u8> {
+        Some(self.0.best(table, limit)?.0)
+    }
+}
+
+/// The fewest nodes of three inputs for a function of `n` variables: a node takes two of them away at most.
+pub(super) fn fewest(n: usize) -> u8 {
+    n.saturating_sub(1).div_ceil(2) as u8
+}
+
+/// What is known of a table.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// Its number of nodes and the first step towards them.
+    Best(u8, Split),
+    /// It needs more nodes than these.
+    MoreThan(u8),
+}
+
+/// The best split so far, and how many nodes a better one may have.
+struct Search {
+    best: Option<(u8, Split)>,
+    left: u8,
+}
+
+impl Search {
+    fn keep(&mut self, cost: u8, split: Split) {
+        if cost <= self.left {
+            self.best = Some((cost, split));
+            self.left = cost - 1;
+        }
     }
 }
 
 #[derive(Default)]
 struct Splitter {
-    memo: FastMap<u64, (u8, Split)>,
+    memo: FastMap<u64, Known>,
+}
+
+/// The variables a table depends on.
+fn support(table: u64) -> ([u8; MAX_FANIN], usize) {
+    let mut support = [0u8; MAX_FANIN];
+    let mut n = 0;
+    for j in 0..MAX_FANIN as u8 {
+        if truth::depends(table, j as usize) {
+            support[n] = j;
+            n += 1;
+        }
+    }
+    (support, n)
 }
 
 impl Splitter {
-    /// The number of nodes `table` needs, and the first step towards them.
-    fn best(&mut self, table: u64) -> (u8, Split) {
-        let mut support = [0u8; MAX_FANIN];
-        let mut n = 0;
-        for j in 0..MAX_FANIN as u8 {
-            if truth::depends(table, j as usize) {
-                support[n] = j;
-                n += 1;
-            }
-        }
-        let support = &support[..n];
+    /// The number of nodes `table` needs, and the first step towards them, if it needs at most `limit`.
+    fn best(&mut self, table: u64, limit: u8) -> Option<(u8, Split)> {
+        let (support, n) = support(table);
         if n <= 3 {
-            return (u8::from(n > 1), Split::Leaf);
+            let cost = u8::from(n > 1);
+            return (cost <= limit).then_some((cost, Split::Leaf));
         }
-        if let Some(&known) = self.memo.get(&table) {
-            return known;
+        if fewest(n) > limit {
+            return None;
+        }
+        match self.memo.get(&table) {
+            Some(&Known::Best(cost, split)) => return (cost <= limit).then_some((cost, split)),
+            Some(&Known::MoreThan(cost)) if limit <= cost => return None,
+            _ => {}
+        }
+        let mut search = Search { best: None, left: limit };
+        self.try_bound_sets(table, &support[..n], &mut search);
+        // Any split on a variable costs at least one node for each half that is no wire.
+        for &j in &support[..n] {
+            let (low, high) = (truth::cofactor0(table, j as usize), truth::cofactor1(table, j as usize));
+            let least_high = if low == !high { 0 } else { fewest(self::support(high).1) };
+            let Some(left) = search.left.checked_sub(1 + least_high) else { continue };
+            let Some((cost_low, _)) = self.best(low, left) else { continue };
+            let cost_high = if low == !high { Some(0) } else { self.cost(high, search.left - 1 - cost_low) };
+            if let Some(cost_high) = cost_high {
+                search.keep(1 + cost_low + cost_high, Split::Select(j));
+            }
         }
         if self.memo.len() > MEMO_LIMIT {
             self.memo.clear();
         }
-        let mut best = (u8::MAX, Split::Leaf);
-        self.try_bound_sets(table, support, &mut best);
-        // Any split on a variable costs at least one node for each half that is no wire.
-        for &j in support {
-            let (low, high) = (truth::cofactor0(table, j as usize), truth::cofactor1(table, j as usize));
-            let cost = 1 + self.best(low).0 + if low == !high { 0 } else { self.best(high).0 };
-            if cost < best.0 {
-                best = (cost, Split::Select(j));
-            }
-        }
-        self.memo.insert(table, best);
-        best
+        let known = search.best.map_or(Known::MoreThan(limit), |(cost, split)| Known::Best(cost, split));
+        self.memo.insert(table, known);
+        search.best
     }
 
-    fn try_bound_sets(&mut self, table: u64, support: &[u8], best: &mut (u8, Split)) {
+    fn cost(&mut self, table: u64, limit: u8) -> Option<u8> {
+        Some(self.best(table, limit)?.0)
+    }
+
+    fn try_bound_sets(&mut self, table: u64, support: &[u8], search: &mut Search) {
+        let n = support.len();
         for &c in support {
             for (i, &a) in support.iter().enumerate() {
                 for &b in &support[i + 1..] {
@@ -115,38 +165,37 @@ impl Splitter {
                         continue;
                     }
                     // With all three bound the order does not matter, so one order is enough.
-                    let disjoint = if c > b { bind(table, a, b, c, false) } else { None };
-                    if let Some((inner, outer)) = disjoint {
-                        self.keep(a, inner, outer, best);
+                    if c > b && fewest(n - 2) < search.left {
+                        self.try_bound_set(table, [a, b, c], false, search);
                     }
-                    if let Some((inner, outer)) = bind(table, a, b, c, true) {
-                        self.keep(a, inner, outer, best);
+                    if fewest(n - 1) < search.left {
+                        self.try_bound_set(table, [a, b, c], true, search);
                     }
                 }
             }
         }
     }
 
-    fn keep(&mut self, a: u8, inner: u64, outer: u64, best: &mut (u8, Split)) {
-        let cost = 1 + self.best(outer).0;
-        if cost < best.0 {
-            *best = (cost, Split::Bound { a, inner, outer });
+    fn try_bound_set(&mut self, table: u64, [a, b, c]: [u8; 3], shared: bool, search: &mut Search) {
+        let Some((inner, outer)) = bind(table, a, b, c, shared) else { return };
+        if let Some(cost) = self.cost(outer, search.left - 1) {
+            search.keep(1 + cost, Split::Bound { a, inner, outer });
         }
     }
 
-    /// Adds the nodes of `table` over `inputs`.
-    fn emit(&mut self, builder: &mut Builder, table: u64, inputs: &[Literal; MAX_FANIN]) -> Literal {
-        match self.best(table).1 {
-            Split::Leaf => builder.node(table, inputs),
-            Split::Select(j) => {
-                let low = self.emit(builder, truth::cofactor0(table, j as usize), inputs);
-                let high = self.emit(builder, truth::cofactor1(table, j as usize), inputs);
+    /// Adds the nodes of `table` over `inputs`, which are at most `limit`.
+    fn emit(&mut self, builder: &mut Builder, table: u64, limit: u8, inputs: &[Literal; MAX_FANIN]) -> Literal {
+        match self.best(table, limit) {
+            None | Some((_, Split::Leaf)) => builder.node(table, inputs),
+            Some((cost, Split::Select(j))) => {
+                let low = self.emit(builder, truth::cofactor0(table, j as usize), cost - 1, inputs);
+                let high = self.emit(builder, truth::cofactor1(table, j as usize), cost - 1, inputs);
                 builder.node(truth::repeat(0xe4, 3), &[inputs[j as usize], low, high])
             }
-            Split::Bound { a, inner, outer } => {
+            Some((cost, Split::Bound { a, inner, outer })) => {
                 let mut inputs = *inputs;
                 inputs[a as usize] = builder.node(inner, &inputs);
-                self.emit(builder, outer, &inputs)
+                self.emit(builder, outer, cost - 1, &inputs)
             }
         }
     }

@@ -82,9 +82,9 @@ pub fn use_freedom(net: &Netlist, seen: &Seen<'_>, limits: SplitLimits) -> (Netl
         used.inputs += n - left.count_ones() as usize;
         let mut full = small.filled_like(table, left);
         if left.count_ones() > 3 {
-            let now = gates.of(full);
-            let limit = limits.0[left.count_ones() as usize].min(now.saturating_sub(1));
-            if let Some((_, cheaper)) = small.cheapest(limit).filter(|&(_, table)| gates.of(table) <= limit) {
+            let most = limits.0[left.count_ones() as usize];
+            let limit = gates.of(full, most).map_or(most, |now| now - 1);
+            if let Some((_, cheaper)) = small.cheapest(limit).filter(|&(_, table)| gates.of(table, limit).is_some()) {
                 used.cheaper += 1;
                 full = cheaper;
             }

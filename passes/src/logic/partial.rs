@@ -3,6 +3,7 @@
 //! Inputs are left out as long as no entry that matters contradicts. What then has more than three inputs is tried as
 //! gates of three, like `decompose` but with the choice that free entries leave: a bound set, or a multiplexer.
 
+use super::decompose::fewest;
 use super::truth;
 use bitc_ir::netlist::MAX_FANIN;
 
@@ -98,8 +99,7 @@ impl Partial {
             let cost = u8::from(n > 1);
             return (cost <= limit).then_some((cost, small.filled_like(0, left)));
         }
-        // A gate joins three, so each takes two variables away at most.
-        if (n - 1).div_ceil(2) > limit {
+        if fewest(usize::from(n)) > limit {
             return None;
         }
         let variables: Vec<usize> = (0..MAX_FANIN).filter(|j| left >> j & 1 == 1).collect();
@@ -216,7 +216,7 @@ mod tests {
             let Some((cost, full)) = partial.cheapest(5) else { continue };
             assert!(partial.admits(full) && cost <= 5);
             found += 1;
-            cheaper += u32::from(gates.of(full) < gates.of(table));
+            cheaper += u32::from(gates.of(full, 99) < gates.of(table, 99));
         }
         assert!(found > 300 && cheaper > 300, "{found} {cheaper}");
     }

@@ -4,6 +4,7 @@ use super::{Netlist, Wire};
 
 /// Words evaluated together: small enough that a network of a million nodes needs some tens of megabytes.
 const BLOCK: usize = 8;
+type Block = [u64; BLOCK];
 
 impl Netlist {
     /// Evaluates `64 * n_words` samples. `inputs` holds `n_words` words per input, input after input, bit `i` of a
@@ -14,7 +15,7 @@ impl Netlist {
     pub fn eval_words(&self, inputs: &[u64], n_words: usize) -> Vec<u64> {
         assert_eq!(inputs.len(), self.n_inputs() as usize * n_words, "words of the inputs");
         let mut outputs = vec![0; self.outputs().len() * n_words];
-        let mut values = vec![[0u64; BLOCK]; self.n_wires()];
+        let mut values = vec![[0; BLOCK]; self.n_wires()];
         for first in (0..n_words).step_by(BLOCK) {
             let n = BLOCK.min(n_words - first);
             for (i, value) in values[..self.n_inputs() as usize].iter_mut().enumerate() {
@@ -31,25 +32,29 @@ impl Netlist {
     }
 }
 
-/// Multiplexes the bits of a table, halving them input after input.
-fn look_up(table: u64, inputs: &[Wire], values: &[[u64; BLOCK]]) -> [u64; BLOCK] {
-    let mut out = [0; BLOCK];
-    for (lane, out) in out.iter_mut().enumerate() {
-        let mut leaves = [0u64; 64];
-        for (address, leaf) in leaves[..1 << inputs.len()].iter_mut().enumerate() {
-            *leaf = (table >> address & 1).wrapping_neg();
-        }
-        let mut n = 1usize << inputs.len();
-        for input in inputs {
-            let select = values[input.index()][lane];
-            n /= 2;
-            for i in 0..n {
-                leaves[i] = (leaves[2 * i + 1] & select) | (leaves[2 * i] & !select);
-            }
-        }
-        *out = leaves[0];
+/// Multiplexes the bits of a table, halving them input after input. Each two bits of the table name a function of the first
+/// input.
+fn look_up(table: u64, inputs: &[Wire], values: &[Block]) -> Block {
+    let Some((first, rest)) = inputs.split_first() else { return [(table & 1).wrapping_neg(); BLOCK] };
+    let value = values[first.index()];
+    let functions = [[0; BLOCK], value.map(|word| !word), value, [u64::MAX; BLOCK]];
+    let mut leaves = [[0; BLOCK]; 32];
+    let mut n = 1usize << rest.len();
+    for (i, leaf) in leaves[..n].iter_mut().enumerate() {
+        *leaf = functions[(table >> (2 * i) & 3) as usize];
     }
-    out
+    for input in rest {
+        n /= 2;
+        for i in 0..n {
+            leaves[i] = multiplex(&values[input.index()], &leaves[2 * i], &leaves[2 * i + 1]);
+        }
+    }
+    leaves[0]
+}
+
+/// `high` where `select` is 1, else `low`.
+fn multiplex(select: &Block, low: &Block, high: &Block) -> Block {
+    std::array::from_fn(|i| (high[i] & select[i]) | (low[i] & !select[i]))
 }
 
 #[cfg(test)]
