@@ -95,7 +95,7 @@ fn the_input_is_not_written_over() {
 }
 
 #[test]
-fn weights_that_are_not_there_are_missed_where_the_model_names_them() {
+fn faults_are_named_where_the_model_has_them() {
     let bench = Bench::new();
     let model =
         "model: sequential\ninput: {name: x, shape: [N, 2]}\nlayers:\n- linear: {name: a, out: 3}\nweights: w.pt\n";
@@ -103,4 +103,7 @@ fn weights_that_are_not_there_are_missed_where_the_model_names_them() {
     bench.fails("compile m.yaml", 1, &["m.yaml:5:10: there is no file `w.pt`", "--weights FILE"]);
     bench.write("two.bir", b"graph @g(%x: f32[N]) {\n  %y = relu(%x)\n  return %y, %y\n}\n");
     bench.fails("compile two.bir", 1, &["two.bir:3:14: two outputs are called `y`"]);
+    let trainable = b"frozen graph @g(%x: f32[N, 2]) {\n  param %w: f32[1, 2] = dense [1, 2]\n  %y = linear(%x, %w)\n  return %y\n}\n";
+    bench.write("two.bir", trainable);
+    bench.fails("compile two.bir", 1, &["two.bir: `%w` is still trainable"]);
 }
