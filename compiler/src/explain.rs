@@ -126,13 +126,23 @@ impl Outcome<'_> {
     /// What became of a layer, in a line.
     fn of_layer(&self, name: &str) -> String {
         let became: Vec<NodeId> = self.became.get(name).cloned().unwrap_or_default();
+        let remarks = || self.said.get(name).into_iter().flatten();
+        let blocked = |pass: &&str| {
+            remarks().find_map(|r| match &r.kind {
+                RemarkKind::Blocked(reason) if r.pass == *pass => Some(reason.to_string()),
+                _ => None,
+            })
+        };
         let mut parts: Vec<String> = Vec::new();
-        for text in became.iter().filter_map(|&id| self.integer_layer(id)) {
+        for (mut text, integers) in became.iter().filter_map(|&id| self.few_bit_layer(id)) {
+            // Few-bit weights with float activations are a choice, or something stood in the way.
+            if let Some(reason) = blocked(&REASONS[2]).filter(|_| !integers) {
+                text.push_str(&format!(", since {reason}"));
+            }
             if !parts.contains(&text) {
                 parts.push(text);
             }
         }
-        let remarks = || self.said.get(name).into_iter().flatten();
         let notes = remarks().filter(|r| r.pass == REASONS[0]).filter_map(|r| match &r.kind {
             RemarkKind::Note(note) => Some(note.clone()),
             _ => None,
@@ -141,12 +151,6 @@ impl Outcome<'_> {
             parts.extend(notes);
             return format!("-> {}", parts.join("; "));
         }
-        let blocked = |pass: &&str| {
-            remarks().find_map(|r| match &r.kind {
-                RemarkKind::Blocked(reason) if r.pass == *pass => Some(reason.to_string()),
-                _ => None,
-            })
-        };
         let reason = REASONS.iter().find_map(blocked);
         let ops: BTreeSet<&str> = became.iter().map(|&id| self.graph.node(id).op.name()).collect();
         let stays = ops.iter().any(|op| PRODUCTS.contains(op));
@@ -164,8 +168,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// A layer of integers in words.
-    fn integer_layer(&self, id: NodeId) -> Option<String> {
+    /// A layer of few-bit weights in words, and whether it sums integers.
+    fn few_bit_layer(&self, id: NodeId) -> Option<(String, bool)> {
         let g = self.graph;
         let (q, weights, scale, group) = match &g.node(id).op {
             Op::BitLinear(op) => (g.input(id, 0), g.input(id, 2)?, g.input(id, 3)?, op.group),
@@ -183,8 +187,10 @@ impl Outcome<'_> {
             (DType::T2, _) => "ternary weights",
             _ => "8-bit weights",
         };
-        let scales = match (group, g.ty(scale).shape.numel().and_then(|n| n.as_const())) {
+        let shape = &g.ty(scale).shape;
+        let scales = match (group, shape.numel().and_then(|n| n.as_const())) {
             (0, Some(1)) => "one scale".to_owned(),
+            (0, _) if shape.rank() > 1 && shape.0[0].is_one() => "a scale per input".to_owned(),
             (0, _) => "a scale per output".to_owned(),
             (group, _) => format!("a scale per group of {group}"),
         };
@@ -194,7 +200,7 @@ impl Outcome<'_> {
             _ if q.is_some() => "activations of whole numbers".to_owned(),
             _ => "float activations".to_owned(),
         };
-        Some(format!("{}, {kind}, {scales}, {activations}", g.node(id).op.name()))
+        Some((format!("{}, {kind}, {scales}, {activations}", g.node(id).op.name()), q.is_some()))
     }
 }
 

@@ -148,6 +148,16 @@ fn explain_says_why_a_layer_stays_float() {
         %y = linear(%w, %d) from \"p\"
         return %y\n}\n";
     assert!(reason(exchanged).starts_with("its operands are exchanged"), "{}", reason(exchanged));
+    // Ternary, but a scale per input cannot stand in front of a sum of integers.
+    let columns = "graph @g(%x: f32[N, 3]) {
+        const %w: f32[3, 3] = dense [0.5, -2, 0, 0, 2, 3, -0.5, 2, -3]
+        %q, %s = quantize_act(%x)
+        %d = dequantize(%q, %s)
+        %y = linear(%d, %w) from \"p\"
+        return %y\n}\n";
+    let expected = "  p  linear -> linear, ternary weights, a scale per input, float activations, since the scale of its weights is \
+                    neither one in all nor one per output";
+    assert_eq!(reason(columns), expected);
 }
 
 #[test]
