@@ -221,11 +221,12 @@ fn build(
     };
     if builder.ties > 0 {
         let d = Diagnostic::wrong_input(format!(
-            "{} table entries are so close to the threshold that float rounding decides",
-            builder.ties
+            "{} table {} so close to the threshold that float rounding decides",
+            builder.ties,
+            if builder.ties == 1 { "entry is" } else { "entries are" }
         ));
         note_ties(builder.graph, TIED_ENTRIES, builder.ties as u64);
-        builder.warnings.push(d.hint("they follow torch on a CPU; onnxruntime may decide otherwise"));
+        builder.warnings.push(d.hint("stored entries follow torch on a CPU, sums are taken without rounding; another runtime may decide otherwise"));
     }
     let stored = dict.get("output_layer.tau").and_then(|t| t.to_vec::<f32>()).and_then(|v| v.first().copied());
     let overridden = options.overrides.contains_key("output_tau");

@@ -176,6 +176,12 @@ fn ties_and_zero_logits_are_reported() {
     let imported = import(&tie.path("m.yaml"), &options).unwrap();
     assert!(imported.warnings[0].warning().contains("2 table entries"), "{:?}", imported.warnings);
     assert_eq!(corners(&tie, false).unwrap(), [2.0, 0.0, 0.0, 0.0], "they follow torch");
+    // Sums whose terms cancel: what the library adds up in f32 may come out on either side.
+    let parameters = [("weights", f(&[2, 1], &[3.0, -1.0])), ("bias", f(&[1], &[-2.000_000_2]))];
+    let sum = difflut("linear_lut", "", &parameters);
+    let options = Options { weights: Some(sum.path("w.safetensors")), ..Options::default() };
+    let imported = import(&sum.path("m.yaml"), &options).unwrap();
+    assert!(imported.warnings[0].warning().contains("2 table entries"), "{:?}", imported.warnings);
     let zero = difflut("warp", "", &[("coefficients", f(&[4, 1], &[0.0, 0.0, 0.0, 0.0]))]);
     assert!(corners(&zero, false).unwrap_err().contains("answers one half at address 0"));
 }

@@ -126,7 +126,7 @@ pub(super) fn tables(
     let (mut bits, mut reals, mut ties, mut size) = (Vec::new(), Vec::new(), 0, 0);
     for (i, (node, params)) in nodes.into_iter().enumerate() {
         let parameters = Parameters { params, node, fan_in };
-        let (answers, threshold) = answers(kind, &parameters, settings, discretize)?;
+        let Answers { values: answers, threshold, slack } = answers(kind, &parameters, settings, discretize)?;
         if i > 0 && answers.len() != size {
             return Err(Diagnostic::wrong_input(format!(
                 "node {node} has {} addresses, node 0 has {size}",
@@ -142,7 +142,7 @@ pub(super) fn tables(
                 reals.push(v as f32);
                 continue;
             }
-            let (bit, tie) = threshold.decide(v);
+            let (bit, tie) = threshold.decide(v, slack);
             if threshold == Threshold::Strict && v == 0.0 {
                 return Err(Diagnostic::unsupported(format!("node {node} answers one half at address {address}")));
             }
@@ -170,15 +170,31 @@ enum Threshold {
 }
 
 impl Threshold {
-    /// The bit, and whether float rounding decided it.
-    fn decide(self, v: f64) -> (bool, bool) {
+    /// The bit, and whether float rounding decided it: `slack` is how far sums of `f32` may be off.
+    fn decide(self, v: f64, slack: f64) -> (bool, bool) {
         match self {
             Threshold::Half => (v >= 0.5, false),
-            Threshold::Sigmoid => (v >= SIGMOID_TIE, (SIGMOID_TIE..0.0).contains(&v)),
-            Threshold::Strict => (v > 0.0, v.abs() < 1e-7),
-            Threshold::AboveHalf => (v > 0.5, (v - 0.5).abs() < 1e-7),
+            Threshold::Sigmoid => (v >= SIGMOID_TIE, (SIGMOID_TIE - slack..slack).contains(&v)),
+            Threshold::Strict => (v > 0.0, v.abs() < slack),
+            Threshold::AboveHalf => (v > 0.5, (v - 0.5).abs() < slack),
         }
     }
+}
+
+/// What a node answers at every address.
+struct Answers {
+    values: Vec<f64>,
+    threshold: Threshold,
+    /// How far the library's own value may be off, where it adds up floats.
+    slack: f64,
+}
+
+/// How far a sum of `f32` is off, as a part of the magnitudes that are added up.
+const SUM_ROUNDING: f64 = 4.0 / (1 << 24) as f64;
+
+/// The sum of magnitudes, times what rounding may make of it.
+fn rounding<'a>(terms: impl IntoIterator<Item = &'a f64>) -> f64 {
+    SUM_ROUNDING * terms.into_iter().map(|v| v.abs()).sum::<f64>()
 }
 
 /// The tensors of one node.
@@ -243,32 +259,39 @@ fn addresses(inputs: usize) -> Result<std::ops::Range<usize>, Diagnostic> {
 }
 
 /// What a node answers at every address, and how that becomes a bit.
-fn answers(
-    kind: NodeKind,
-    p: &Parameters<'_>,
-    settings: &Settings,
-    discretize: bool,
-) -> Result<(Vec<f64>, Threshold), Diagnostic> {
-    Ok(match kind {
-        NodeKind::Probabilistic => (scaled(p.table("raw_weights")?, p.find("temperature")), Threshold::Sigmoid),
-        NodeKind::Dwn => (p.table("luts")?, Threshold::Half),
-        NodeKind::DwnStable | NodeKind::Hybrid => (p.table("raw_luts")?, Threshold::Sigmoid),
+fn answers(kind: NodeKind, p: &Parameters<'_>, settings: &Settings, discretize: bool) -> Result<Answers, Diagnostic> {
+    let (values, threshold, slack) = match kind {
+        NodeKind::Probabilistic => (scaled(p.table("raw_weights")?, p.find("temperature")), Threshold::Sigmoid, 0.0),
+        NodeKind::Dwn => (p.table("luts")?, Threshold::Half, 0.0),
+        NodeKind::DwnStable | NodeKind::Hybrid => (p.table("raw_luts")?, Threshold::Sigmoid, 0.0),
         NodeKind::LinearLut => {
             let (weights, bias) = (p.get("weights")?, p.get("bias")?);
             let sum = |a: usize| {
                 weights.iter().enumerate().map(|(j, w)| w * input(a, j)).sum::<f64>() + bias.iter().sum::<f64>()
             };
-            (addresses(weights.len())?.map(sum).collect(), Threshold::Sigmoid)
+            let values = addresses(weights.len())?.map(sum).collect();
+            (values, Threshold::Sigmoid, rounding(weights.iter().chain(&bias)))
         }
-        NodeKind::PolyLut => (polynomial(p)?, Threshold::Sigmoid),
-        NodeKind::NeuralLut => (neural(p, settings)?, Threshold::Sigmoid),
-        NodeKind::Warp => (walsh(p.table("coefficients")?), Threshold::Strict),
-        NodeKind::Fourier => (fourier(p, settings)?, Threshold::AboveHalf),
+        NodeKind::PolyLut => (polynomial(p)?, Threshold::Sigmoid, rounding(&p.get("weights")?)),
+        NodeKind::NeuralLut => {
+            let (values, largest) = neural(p, settings)?;
+            (values, Threshold::Sigmoid, largest)
+        }
+        NodeKind::Warp => {
+            let coefficients = p.table("coefficients")?;
+            let slack = rounding(&coefficients);
+            (walsh(coefficients), Threshold::Strict, slack)
+        }
+        NodeKind::Fourier => {
+            (fourier(p, settings)?, Threshold::AboveHalf, rounding(&[1.0, f64::from(settings.max_amplitude)]))
+        }
         NodeKind::DiffLogic => {
             let Mixture { inputs: [a, b], entries } = gate(p, discretize)?;
-            (addresses(p.fan_in)?.map(|at| entries[2 * (at >> a & 1) + (at >> b & 1)]).collect(), Threshold::Half)
+            let values = addresses(p.fan_in)?.map(|at| entries[2 * (at >> a & 1) + (at >> b & 1)]).collect();
+            (values, Threshold::Half, 0.0)
         }
-    })
+    };
+    Ok(Answers { values, threshold, slack })
 }
 
 /// `z / max(T, 1e-6)`: the sign stays, the distance to a tie does not.
@@ -292,8 +315,8 @@ fn polynomial(p: &Parameters<'_>) -> Result<Vec<f64>, Diagnostic> {
     Ok(addresses(inputs)?.map(sum).collect())
 }
 
-/// A small network with skip connections.
-fn neural(p: &Parameters<'_>, settings: &Settings) -> Result<Vec<f64>, Diagnostic> {
+/// A small network with skip connections, and how far its last sums may be off.
+fn neural(p: &Parameters<'_>, settings: &Settings) -> Result<(Vec<f64>, f64), Diagnostic> {
     let activate: fn(f64) -> f64 = match settings.activation.as_str() {
         "relu" => |v| v.max(0.0),
         "sigmoid" => |v| 1.0 / (1.0 + (-v).exp()),
@@ -313,11 +336,16 @@ fn neural(p: &Parameters<'_>, settings: &Settings) -> Result<Vec<f64>, Diagnosti
             .map(|r| w[r * columns..][..columns].iter().zip(x).map(|(w, x)| w * x).sum::<f64>() + bias[r])
             .collect())
     };
-    let mut answers = Vec::new();
+    let (mut answers, mut slack) = (Vec::new(), 0.0f64);
+    let last = p.find(&format!("layers.{}.weight", depth.saturating_sub(1))).unwrap_or_default();
     for a in addresses(inputs)? {
         let x: Vec<f64> = (0..inputs).map(|j| input(a, j)).collect();
         let (mut h, mut skip) = (x.clone(), 0);
         for layer in 0..depth {
+            if layer + 1 == depth {
+                let terms: Vec<f64> = h.iter().zip(&last).map(|(h, w)| h * w).collect();
+                slack = slack.max(rounding(&terms));
+            }
             h = dense(&format!("layers.{layer}"), &h)?;
             if layer > 0 && settings.skip_interval > 0 && layer % settings.skip_interval == 0 && layer + 1 < depth {
                 let name = format!("skip_layers.{skip}");
@@ -333,7 +361,7 @@ fn neural(p: &Parameters<'_>, settings: &Settings) -> Result<Vec<f64>, Diagnosti
         }
         answers.push(h.first().copied().unwrap_or(0.0));
     }
-    Ok(answers)
+    Ok((answers, slack))
 }
 
 /// The sum of coefficients times the products of their inputs, taken as -1 and 1: a Walsh transform.
