@@ -8,7 +8,7 @@ use super::Rule::With;
 use super::elementwise::with_scalar;
 use super::norm::rms_norm_of;
 use super::product::centred;
-use super::quantize::dynamically_quantized;
+use super::quantize::{dynamically_quantized, quantized};
 use crate::error::Cause;
 use crate::import::attrs::{invalid, required};
 use crate::import::node::{NodeCx, Outputs, unsupported};
@@ -21,6 +21,7 @@ pub(super) const TABLE: &[Entry] = &[
     ms("MatMulNBits", With(matmul_n_bits)),
     ms("MatMulIntegerToFloat", With(matmul_integer_to_float)),
     ms("DynamicQuantizeMatMul", With(dynamic_quantize_matmul)),
+    ms("QGemm", With(q_gemm)),
     ms("SkipLayerNormalization", With(skip_layer_norm)),
     ms("SimplifiedLayerNormalization", With(simplified_layer_norm)),
     ms("SkipSimplifiedLayerNormalization", With(skip_simplified_layer_norm)),
@@ -154,6 +155,41 @@ fn dynamic_quantize_matmul(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let (x, b, b_scale, b_zero, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.opt(3), cx.opt(4));
     let (a, a_scale, a_zero) = dynamically_quantized(cx, x)?;
     integer_product(cx, (a, a_scale, Some(a_zero)), (b, b_scale, b_zero), bias)
+}
+
+/// `alpha * a_scale * b_scale * ((A - a_zero) * (B - b_zero) + C)`, quantised where an output has a scale.
+fn q_gemm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+    cx.arity(6, 9)?;
+    let alpha = cx.attrs.float_or("alpha", 1.0)?;
+    let (trans_a, trans_b) = (cx.attrs.flag("transA", false)?, cx.attrs.flag("transB", false)?);
+    let (mut a, a_scale, a_zero) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let (mut b, b_scale, b_zero) = (cx.input(3)?, cx.input(4)?, cx.input(5)?);
+    if cx.rank(a) != 2 || cx.rank(b) != 2 {
+        return Err(Cause::Type(format!("expected matrices, found {} and {}", cx.ty(a), cx.ty(b))));
+    }
+    if trans_a {
+        a = cx.transpose(a, vec![1, 0])?;
+    }
+    if trans_b {
+        b = cx.transpose(b, vec![1, 0])?;
+    }
+    let (a, b) = (centred(cx, a, Some(a_zero), true)?, centred(cx, b, Some(b_zero), false)?);
+    let mut sums = cx.simple("matmul", &[a, b])?;
+    if let Some(bias) = cx.opt(6) {
+        sums = cx.simple("add", &[sums, bias])?;
+    }
+    let sums = cx.cast(sums, DType::F32)?;
+    let mut scale = cx.simple("mul", &[a_scale, b_scale])?;
+    if alpha != 1.0 {
+        scale = with_scalar(cx, "mul", scale, f64::from(alpha))?;
+    }
+    let Some(y_scale) = cx.opt(7) else { return Ok(vec![cx.simple("mul", &[sums, scale])?]) };
+    // onnxruntime multiplies by one number as well.
+    let scale = cx.simple("div", &[scale, y_scale])?;
+    let steps = cx.simple("mul", &[sums, scale])?;
+    let (zero, one) = (cx.opt(8), cx.scalar(DType::F32, 1.0)?);
+    let to = zero.map_or(DType::U8, |z| cx.dtype(z));
+    Ok(vec![quantized(cx, steps, one, zero, to)?])
 }
 
 /// The sum of the inputs to be normalised, which is also the fourth output.

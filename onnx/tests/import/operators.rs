@@ -232,3 +232,33 @@ fn bits_and_truth_values() {
     let y = run_node(20, node("y = IsInf(x0)", vec![attr_i("detect_negative", 0)]), vec![], &[odd]);
     assert_eq!(y[0].to_f64(), [0.0, 1.0, 0.0]);
 }
+
+#[test]
+fn products_of_quantised_matrices_are_scaled_once_and_quantised_where_a_scale_says_so() {
+    let a = Tensor::new(&[2, 3], &[130u8, 127, 128, 0, 255, 128]);
+    let constants = || {
+        let scalar = |name, v: f32| floats(name, &[], &[v]);
+        vec![
+            scalar("as", 0.5),
+            raw("az", 2, &[], &[128]),
+            raw("b", 3, &[2, 3], &[1, 2, 3, 0xfc, 5, 0xfa]),
+            floats("bs", &[2], &[0.25, 2.0]),
+            raw("bz", 3, &[2], &[0, 1]),
+            raw("c", 6, &[2], &[10, 0, 0, 0, 0xf6, 0xff, 0xff, 0xff]),
+            scalar("ys", 2.0),
+            raw("yz", 2, &[], &[7]),
+        ]
+    };
+    let run = |call: &str, attrs| {
+        let call = format!("y = com.microsoft::QGemm(x0, as, az, b, bs, bz{call})");
+        run_node(13, node(&call, attrs), constants(), std::slice::from_ref(&a)).remove(0)
+    };
+    // The integers are [[2, -1, 0], [-128, 127, 0]] times the columns [1, 2, 3] and [-5, 4, -7].
+    let transposed = || vec![attr_i("transB", 1)];
+    close(&run("", transposed()), &[0.0, -14.0, 126.0 * 0.125, 1148.0]);
+    close(&run(", c", transposed()), &[1.25, -24.0, 136.0 * 0.125, 1138.0]);
+    let halved = vec![attr_i("transB", 1), attr_f("alpha", 0.5)];
+    close(&run(", c", halved), &[0.625, -12.0, 8.5, 569.0]);
+    // Halves go to the even neighbour, and nothing leaves 8 bits: 1.25 / 2, -12, 8.5, 569.
+    assert_eq!(run(", c, ys, yz", transposed()), Tensor::new(&[2, 2], &[8u8, 0, 15, 255]));
+}
