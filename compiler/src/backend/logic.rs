@@ -117,10 +117,27 @@ fn refused(format: &str, graph: &Graph, id: NodeId, what: &str) -> Diagnostic {
     if node.origin.names().is_empty() { fault } else { fault.origin(node.origin.to_string()) }
 }
 
-/// A name of letters, digits and underscores that begins with a letter.
+/// Words that C, C++, Verilog or SystemVerilog keep for themselves and that a network may well be called, and what the
+/// written files use.
+const RESERVED: &str = " alias always and assert assign assume auto begin bit bool break buf bufif0 bufif1 byte case casex \
+    casez cell char checker class clocking cmos config const context continue cover cross deassign default define defparam \
+    delete design disable dist do double edge else end enum event explicit export expect extern final first_match float for \
+    force forever fork friend function generate genvar global goto highz0 highz1 if iff import incdir include initial \
+    inline inout input inside instance int integer interface intersect join large let liblist library local localparam \
+    logic long longint macromodule main matches medium modport module mutable namespace nand negedge new nmos nor \
+    noshowcancelled not notif0 notif1 null operator or output package packed parameter pmos posedge primitive priority \
+    private program property protected public pull0 pull1 pulldown pullup pure rand randc randcase rcmos real realtime ref \
+    reg register release repeat restrict return rnmos rpmos rtran scalared sequence shared short shortint shortreal signed \
+    sizeof small soft solve specify specparam static std string strong strong0 strong1 struct super supply0 supply1 switch \
+    table tagged task template this throughout time timeprecision timeunit tran tri tri0 tri1 triand trior trireg try type \
+    typedef typeid typename union unique unsigned until untyped use using uwire var vectored virtual void volatile wait \
+    wand weak weak0 weak1 while wildcard wire with within wor xnor xor ";
+
+/// A name of letters, digits and underscores that begins with a letter and is no word of a language.
 fn identifier(name: &str) -> String {
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain } else { format!("net_{plain}") }
+    let is_free = plain.starts_with(|c: char| c.is_ascii_alphabetic()) && !RESERVED.contains(&format!(" {plain} "));
+    if is_free { plain } else { format!("net_{plain}") }
 }
 
 /// What 0 and 1 are called in a language.
@@ -150,13 +167,27 @@ fn expression(table: u64, inputs: &[Wire], constants: &Constants, name: &dyn Fn(
     let of = |table: u64| expression(table, rest, constants, name);
     match (low, high) {
         _ if low == high => of(low),
-        _ if low == !high & mask => format!("({s} ^ {})", of(low)),
         (0, _) if high == mask => s,
         (_, 0) if low == mask => format!("~{s}"),
+        _ if low == !high & mask => format!("({s} ^ {})", of(low)),
         (0, _) => format!("({s} & {})", of(high)),
         (_, 0) => format!("(~{s} & {})", of(low)),
         _ if high == mask => format!("({s} | {})", of(low)),
         _ if low == mask => format!("(~{s} | {})", of(high)),
         _ => format!("(({s} & {}) | (~{s} & {}))", of(high), of(low)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_no_words_of_a_language() {
+        let names = ["net.v2", "7seg", "const", "module", "wire", "constant", ""];
+        assert_eq!(
+            names.map(identifier),
+            ["net_v2", "net_7seg", "net_const", "net_module", "net_wire", "constant", "net_"]
+        );
     }
 }
