@@ -14,6 +14,7 @@ use crate::frame::Frame;
 use crate::program::Program;
 
 mod bit_linear;
+mod conv;
 #[cfg(not(feature = "minimal"))]
 mod dense;
 #[cfg(not(feature = "minimal"))]
@@ -32,8 +33,8 @@ mod quantized;
 pub(crate) fn scratch_len(inst: &Inst, program: &Program, binding: &Binding, threads: usize) -> usize {
     match inst {
         Inst::Map(inst) => elementwise::map_scratch(inst),
-        Inst::BitConv2d(inst) => quantized::conv_scratch(inst, program, binding),
-        Inst::BitConv2dQuantize(inst) => quantized::conv_scratch(&inst.layer, program, binding),
+        Inst::BitConv2d(inst) => conv::scratch_len(inst, program, binding),
+        Inst::BitConv2dQuantize(inst) => conv::scratch_len(&inst.layer, program, binding),
         Inst::Logic(inst) => logic::scratch_len(inst, program, threads),
         #[cfg(not(feature = "minimal"))]
         Inst::Matmul(inst) => dense::matmul_scratch(inst, program, binding),
@@ -65,8 +66,8 @@ pub(crate) fn run(frame: &mut Frame<'_, '_>, inst: &Inst) -> Result<(), RunError
         Inst::Quantize(inst) => quantized::quantize(frame, inst),
         Inst::BitLinear(inst) => bit_linear::bit_linear(frame, inst),
         Inst::BitLinearQuantize(inst) => bit_linear::bit_linear_quantize(frame, inst),
-        Inst::BitConv2d(inst) => quantized::bit_conv2d(frame, inst),
-        Inst::BitConv2dQuantize(inst) => quantized::bit_conv2d_quantize(frame, inst),
+        Inst::BitConv2d(inst) => conv::bit_conv2d(frame, inst),
+        Inst::BitConv2dQuantize(inst) => conv::bit_conv2d_quantize(frame, inst),
         Inst::Logic(inst) => logic::logic(frame, inst),
         // The reader lets no other instruction through.
         #[cfg(feature = "minimal")]
@@ -124,8 +125,8 @@ pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &Inst) -> Result<Option<
     match inst {
         Inst::BitLinear(inst) => bit_linear::linear_accumulators(frame, inst),
         Inst::BitLinearQuantize(inst) => bit_linear::linear_accumulators(frame, &inst.layer),
-        Inst::BitConv2d(inst) => quantized::conv_accumulators(frame, inst),
-        Inst::BitConv2dQuantize(inst) => quantized::conv_accumulators(frame, &inst.layer),
+        Inst::BitConv2d(inst) => conv::accumulators(frame, inst),
+        Inst::BitConv2dQuantize(inst) => conv::accumulators(frame, &inst.layer),
         _ => Ok(None),
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod product;
 pub(crate) mod quantize;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod reduce;
+pub(crate) mod taps;
 #[cfg(feature = "threads")]
 mod threaded;
 #[cfg(not(feature = "minimal"))]
@@ -55,6 +56,7 @@ pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
 pub use quantize::{QuantizeRule, Quantized, Sharing};
+pub use taps::Taps;
 #[cfg(not(feature = "minimal"))]
 pub use window::{Convolution, Slide};
 
@@ -130,6 +132,12 @@ pub trait Kernels: FloatKernels {
     /// If the lengths differ.
     fn codes(&self, x: &[f32], steps: &Steps, q: &mut [i8]);
 
+    /// The sums of a convolution, output by output, exact; `padded` and `places` are memory to work in.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]);
+
     /// For benchmarks: does what `probe` says and returns the number of products or bytes.
     fn probe(&self, probe: Probe<'_>) -> u64;
 
@@ -194,6 +202,13 @@ impl<I: Samples> Kernels for I {
         self.vectorize(
             #[inline(always)]
             || codes::codes(x, &codes::Coder::new(steps), q),
+        );
+    }
+
+    fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]) {
+        self.vectorize(
+            #[inline(always)]
+            || taps::taps(taps, padded, places, sums),
         );
     }
 

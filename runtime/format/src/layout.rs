@@ -117,14 +117,24 @@ impl Layout {
         let sizes = self.sizes(rows, columns)?;
         check_len(sizes.packed, packed.len())?;
         let mut values = vec![0; sizes.unpacked];
-        let fault = match self {
-            Layout::Trit2 => Planes::TRIT2.unpack(rows, columns, packed, &mut values),
-            Layout::Bit1 => Planes::BIT1.unpack(rows, columns, packed, &mut values),
-            Layout::Int8 => Planes::INT8.unpack(rows, columns, packed, &mut values),
-            Layout::Trit5 => trit5::unpack(rows, columns, packed, &mut values),
-            Layout::Dense => return Err(LayoutError::NotPacked { layout: self }),
-        };
-        fault.map(|()| values)
+        self.unpack_into(rows, columns, packed, &mut values).map(|()| values)
+    }
+
+    /// [`Layout::unpack`] into memory that is there.
+    ///
+    /// # Errors
+    /// As those, and `values` has another length.
+    pub fn unpack_into(self, rows: usize, columns: usize, packed: &[u8], values: &mut [i8]) -> Result<(), LayoutError> {
+        let sizes = self.sizes(rows, columns)?;
+        check_len(sizes.packed, packed.len())?;
+        check_len(sizes.unpacked, values.len())?;
+        match self {
+            Layout::Trit2 => Planes::TRIT2.unpack(rows, columns, packed, values),
+            Layout::Bit1 => Planes::BIT1.unpack(rows, columns, packed, values),
+            Layout::Int8 => Planes::INT8.unpack(rows, columns, packed, values),
+            Layout::Trit5 => trit5::unpack(rows, columns, packed, values),
+            Layout::Dense => Err(LayoutError::NotPacked { layout: self }),
+        }
     }
 
     fn sizes(self, rows: usize, columns: usize) -> Result<Sizes, LayoutError> {

@@ -14,7 +14,7 @@ use bitc_format::logic::Program;
 
 use super::logic::BLOCK_ROWS;
 use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
-use super::{Codes, QuantizeRule, Quantized, Sharing, Tile};
+use super::{Codes, QuantizeRule, Quantized, Sharing, Taps, Tile};
 #[cfg(not(feature = "minimal"))]
 use super::{Convolution, FewBits, Norm, Product};
 use crate::isa::{BLOCK, PANEL, TILE};
@@ -245,6 +245,10 @@ impl Kernels for Threaded {
 
     fn post(&self, acc: &[i32], n: usize, post: &Post<'_>, y: &mut [f32]) {
         self.kernels.post(acc, n, post, y);
+    }
+
+    fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]) {
+        self.kernels.taps(taps, padded, places, sums);
     }
 
     fn probe(&self, probe: Probe<'_>) -> u64 {
