@@ -38,8 +38,11 @@ struct Geometry {
 
 impl Geometry {
     /// Whether planes are multiplied tap by tap, where one scale does for all that a window holds.
-    fn is_few(&self) -> bool {
-        self.n.saturating_mul(self.channels) <= FEW
+    fn is_few(&self, inst: &BitConv2d) -> bool {
+        let elements = self.input[0].saturating_mul(self.input[1]).saturating_mul(self.channels);
+        // Planes with far more zeros around them than elements are not worth copying.
+        let near = taps(inst, self).padded_len() <= elements.saturating_mul(8).saturating_add(4096);
+        self.n.saturating_mul(self.channels) <= FEW && near
     }
 
     fn new(inst: &BitConv2d, q: &[usize], w: &[usize], y: &[usize]) -> Option<Self> {
@@ -73,7 +76,7 @@ pub(crate) fn scratch_len(inst: &BitConv2d, program: &Program, binding: &Binding
     let y = shape_of(inst.y.into(), program, binding);
     let Some(geometry) = Geometry::new(inst, q, w, y) else { return 0 };
     let sum = |parts: &[usize]| parts.iter().copied().fold(0, usize::saturating_add);
-    let few = if geometry.is_few() { sum(&few_parts(inst, &geometry)) } else { 0 };
+    let few = if geometry.is_few(inst) { sum(&few_parts(inst, &geometry)) } else { 0 };
     few.max(sum(&geometry.parts()))
 }
 
@@ -224,7 +227,7 @@ fn windows(
     let q = frame.array::<i8>(inst.q)?;
     let geometry = Geometry::new(inst, q.shape, frame.shape(inst.w), frame.shape(inst.y));
     let g = geometry.ok_or(RunError::ProgramChanged)?;
-    if g.is_few() && pixel_scales.is_none() {
+    if g.is_few(inst) && pixel_scales.is_none() {
         return tap_by_tap(frame, inst, &g, scratch, show);
     }
     let (layout, w) = weights(frame, inst.w)?;
