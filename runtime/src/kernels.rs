@@ -27,6 +27,7 @@ pub(crate) mod product;
 pub(crate) mod quantize;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod reduce;
+#[cfg(not(feature = "minimal"))]
 pub(crate) mod taps;
 #[cfg(feature = "threads")]
 mod threaded;
@@ -56,6 +57,7 @@ pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
 pub use quantize::{QuantizeRule, Quantized, Sharing};
+#[cfg(not(feature = "minimal"))]
 pub use taps::Taps;
 #[cfg(not(feature = "minimal"))]
 pub use window::{Convolution, Slide};
@@ -136,6 +138,7 @@ pub trait Kernels: FloatKernels {
     ///
     /// # Panics
     /// If the lengths do not fit.
+    #[cfg(not(feature = "minimal"))]
     fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]);
 
     /// For benchmarks: does what `probe` says and returns the number of products or bytes.
@@ -193,18 +196,14 @@ impl<I: Samples> Kernels for I {
     }
 
     fn bit_linear_codes(&self, product: BitProduct<'_>, post: &Post<'_>, steps: &Steps, out: Codes<'_>) {
-        let mut integers = product::Integers::new(*self, product.sums.len(), product.n, post, steps, out);
-        product::run(self, product, &mut integers);
+        product::integers(self, or_portable(*self), product, post, steps, out);
     }
 
     fn codes(&self, x: &[f32], steps: &Steps, q: &mut [i8]) {
-        assert!(x.len() == q.len(), "as many results as values");
-        self.vectorize(
-            #[inline(always)]
-            || codes::codes(x, &codes::Coder::new(steps), q),
-        );
+        codes::all(or_portable(*self), x, steps, q);
     }
 
+    #[cfg(not(feature = "minimal"))]
     fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]) {
         self.vectorize(
             #[inline(always)]
@@ -243,6 +242,18 @@ impl<I: Samples> Kernels for I {
             || logic::logic(isa, program, input, output, n_rows, scratch),
         );
     }
+}
+
+/// Where little code counts for more than speed, what is not a product is compiled once for all instruction sets.
+#[cfg(feature = "minimal")]
+fn or_portable<I: Samples>(_: I) -> Portable {
+    Portable
+}
+
+/// Everything is compiled for every instruction set.
+#[cfg(not(feature = "minimal"))]
+fn or_portable<I: Samples>(isa: I) -> I {
+    isa
 }
 
 /// The kernels that this machine can run, fastest first and `portable` last.

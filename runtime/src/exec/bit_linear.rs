@@ -143,7 +143,7 @@ fn grouped(frame: &mut Frame<'_, '_>, inst: &BitLinear) -> Result<(), RunError> 
             if let Some(bias) = bias {
                 y.chunks_exact_mut(n).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
             }
-            post::activate(inst.activation, y);
+            post::activate_plainly(inst.activation, y);
         }
         Ok(())
     })

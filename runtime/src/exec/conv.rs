@@ -12,13 +12,14 @@ use crate::RunError;
 use crate::arena::{self, AlignedBytes};
 use crate::bind::Binding;
 use crate::frame::Frame;
-use crate::kernels::{BitProduct, Taps, post};
+use crate::kernels::{BitProduct, Post, post};
 use crate::program::Program;
+
+#[cfg(not(feature = "minimal"))]
+mod few;
 
 /// Rows that are multiplied at once.
 const PIXELS: usize = 64;
-/// Pairs of a channel and an output of a group up to which their planes are multiplied tap by tap.
-const FEW: usize = 64;
 
 /// The sizes of a convolution.
 struct Geometry {
@@ -37,14 +38,6 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// Whether planes are multiplied tap by tap, where one scale does for all that a window holds.
-    fn is_few(&self, inst: &BitConv2d) -> bool {
-        let elements = self.input[0].saturating_mul(self.input[1]).saturating_mul(self.channels);
-        // Planes with far more zeros around them than elements are not worth copying.
-        let near = taps(inst, self).padded_len() <= elements.saturating_mul(8).saturating_add(4096);
-        self.n.saturating_mul(self.channels) <= FEW && near
-    }
-
     fn new(inst: &BitConv2d, q: &[usize], w: &[usize], y: &[usize]) -> Option<Self> {
         let (groups, n, k) = match *w {
             [n, k] => (1, n, k),
@@ -76,51 +69,22 @@ pub(crate) fn scratch_len(inst: &BitConv2d, program: &Program, binding: &Binding
     let y = shape_of(inst.y.into(), program, binding);
     let Some(geometry) = Geometry::new(inst, q, w, y) else { return 0 };
     let sum = |parts: &[usize]| parts.iter().copied().fold(0, usize::saturating_add);
-    let few = if geometry.is_few(inst) { sum(&few_parts(inst, &geometry)) } else { 0 };
-    few.max(sum(&geometry.parts()))
-}
-
-/// What does not depend on the input.
-fn taps(inst: &BitConv2d, g: &Geometry) -> Taps<'static> {
-    let usizes = |pair: [u32; 2]| pair.map(|n| n as usize);
-    Taps {
-        x: &[],
-        w: &[],
-        channels: g.channels,
-        outputs: g.n,
-        input: g.input,
-        output: g.output,
-        kernel: usizes(inst.kernel),
-        strides: usizes(inst.strides),
-        dilations: usizes(inst.dilations),
-        pads: [inst.pads[0] as usize, inst.pads[1] as usize],
-    }
-}
-
-/// Bytes of the weights, of the planes of a group with zeros around them, and of the sums of all places and windows.
-fn few_parts(inst: &BitConv2d, g: &Geometry) -> [usize; 4] {
-    let whole = |bytes: usize| bytes.checked_next_multiple_of(64).unwrap_or(usize::MAX);
-    let taps = taps(inst, g);
-    let sums = g.output[0].saturating_mul(g.output[1]).saturating_mul(g.n);
-    let words = |n: usize| whole(n.saturating_mul(4));
-    [
-        whole(g.groups.saturating_mul(g.n).saturating_mul(g.k)),
-        whole(taps.padded_len()),
-        words(taps.places_len()),
-        words(sums),
-    ]
+    let windows = sum(&geometry.parts());
+    #[cfg(not(feature = "minimal"))]
+    let windows = windows.max(sum(&few::parts(inst, &geometry)));
+    windows
 }
 
 pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<(), RunError> {
     frame.fill_with_scratch(inst.y, |frame, y: &mut [f32], scratch| {
-        each_stretch(frame, inst, scratch, |at, compute| compute(&mut y[at]))
+        each_stretch(frame, inst, scratch, &mut |at, compute| compute(&mut y[at]))
     })
 }
 
 /// `bit_conv2d` and the quantiser behind it.
 pub(crate) fn bit_conv2d_quantize(frame: &mut Frame<'_, '_>, inst: &BitConv2dQuantize) -> Result<(), RunError> {
     frame.fill_with_scratch(inst.layer.y, |frame, q: &mut [i8], scratch| {
-        each_stretch(frame, &inst.layer, scratch, |at, compute| {
+        each_stretch(frame, &inst.layer, scratch, &mut |at, compute| {
             let mut values = [0f32; PIXELS];
             let values = &mut values[..at.len()];
             compute(values);
@@ -129,12 +93,15 @@ pub(crate) fn bit_conv2d_quantize(frame: &mut Frame<'_, '_>, inst: &BitConv2dQua
     })
 }
 
+/// What is done with the results of a stretch, which are computed where it says.
+type Store<'a> = &'a mut dyn FnMut(Range<usize>, &dyn Fn(&mut [f32]));
+
 /// Says for each stretch of at most [`PIXELS`] neighbouring results where it is, and computes it.
 fn each_stretch(
     frame: &Frame<'_, '_>,
     inst: &BitConv2d,
     scratch: &mut AlignedBytes,
-    mut store: impl FnMut(Range<usize>, &dyn Fn(&mut [f32])),
+    store: Store<'_>,
 ) -> Result<(), RunError> {
     let (q_scale, scale) = (frame.array::<f32>(inst.q_scale)?.data, frame.array::<f32>(inst.scale)?.data);
     let bias = frame.optional::<f32>(inst.bias)?;
@@ -142,7 +109,7 @@ fn each_stretch(
     let per_pixel = q_scale.len() > 1 && q_scale.len() != images;
     let pixels: usize = frame.shape(inst.y)[2..].iter().product();
     let out_channels = frame.shape(inst.y)[1];
-    windows(frame, inst, scratch, per_pixel.then_some(q_scale), |at, products| {
+    windows(frame, inst, scratch, per_pixel.then_some(q_scale), &mut |at, products| {
         let n = match products {
             Products::Exact(sums) => sums.len(),
             Products::Scaled(sums) => sums.len(),
@@ -154,22 +121,24 @@ fn each_stretch(
             let all = (at.image * out_channels + o) * pixels + at.pixel;
             for first in (0..at.rows).step_by(PIXELS) {
                 let rows = first..at.rows.min(first + PIXELS);
-                store(all + rows.start..all + rows.end, &|y| {
-                    let of_sum = |y: &mut f32, sum: &i32| *y = (*sum as f32 * q_scale) * scale;
-                    match products {
-                        Products::Exact(sums) => {
-                            let sums = &sums[channel * at.rows..][rows.clone()];
-                            y.iter_mut().zip(sums).for_each(|(y, sum)| of_sum(y, sum));
-                        }
-                        Products::Scaled(sums) => {
-                            let sums = sums[rows.start * n + channel..].iter().step_by(n);
-                            y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = sum * scale);
-                        }
+                store(all + rows.start..all + rows.end, &|y| match products {
+                    Products::Exact(sums) => {
+                        let bias = bias.map(|bias| [bias[o]; PIXELS]);
+                        let post = Post {
+                            row_scale: &[q_scale],
+                            scale: &[scale],
+                            bias: bias.as_ref().map(|bias| &bias[..y.len()]),
+                            activation: inst.activation,
+                        };
+                        frame.kernels.post(&sums[channel * at.rows..][rows.clone()], y.len(), &post, y);
                     }
-                    if let Some(bias) = bias {
-                        y.iter_mut().for_each(|y| *y += bias[o]);
+                    Products::Scaled(sums) => {
+                        let sums = sums[rows.start * n + channel..].iter().step_by(n);
+                        let bias = bias.map(|bias| bias[o]);
+                        y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = sum * scale);
+                        y.iter_mut().for_each(|y| *y = bias.map_or(*y, |bias| *y + bias));
+                        post::activate_plainly(inst.activation, y);
                     }
-                    post::activate(inst.activation, y);
                 });
             }
         }
@@ -188,7 +157,7 @@ pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &BitConv2d) -> Result<Op
     scratch.reserve(scratch_len(inst, frame.program, frame.binding))?;
     let mut all = Vec::new();
     if frame.shape(inst.y).numel() > 0 {
-        windows(frame, inst, &mut scratch, None, |at, products| match products {
+        windows(frame, inst, &mut scratch, None, &mut |at, products| match products {
             Products::Exact(sums) => {
                 all.extend((0..at.rows).flat_map(|pixel| sums[pixel..].iter().step_by(at.rows)));
             }
@@ -222,13 +191,14 @@ fn windows(
     inst: &BitConv2d,
     scratch: &mut AlignedBytes,
     pixel_scales: Option<&[f32]>,
-    mut show: impl FnMut(Block, Products<'_>),
+    show: &mut dyn FnMut(Block, Products<'_>),
 ) -> Result<(), RunError> {
     let q = frame.array::<i8>(inst.q)?;
     let geometry = Geometry::new(inst, q.shape, frame.shape(inst.w), frame.shape(inst.y));
     let g = geometry.ok_or(RunError::ProgramChanged)?;
-    if g.is_few(inst) && pixel_scales.is_none() {
-        return tap_by_tap(frame, inst, &g, scratch, show);
+    #[cfg(not(feature = "minimal"))]
+    if few::is_few(inst, &g) && pixel_scales.is_none() {
+        return few::planes(frame, inst, &g, scratch, show);
     }
     let (layout, w) = weights(frame, inst.w)?;
     let group_len = w.len() / g.groups.max(1);
@@ -302,43 +272,6 @@ fn windows(
     Ok(())
 }
 
-/// Multiplies the planes of all images group by group, tap by tap, and shows the sums.
-fn tap_by_tap(
-    frame: &Frame<'_, '_>,
-    inst: &BitConv2d,
-    g: &Geometry,
-    scratch: &mut AlignedBytes,
-    mut show: impl FnMut(Block, Products<'_>),
-) -> Result<(), RunError> {
-    let q = frame.array::<i8>(inst.q)?;
-    let (layout, packed) = weights(frame, inst.w)?;
-    let group_len = (packed.len() / g.groups.max(1)).max(1);
-    let taps = taps(inst, g);
-    let [w_len, padded_len, places_len, sums_len] = few_parts(inst, g);
-    let (w, rest) = scratch.bytes_mut().split_at_mut(w_len);
-    let (padded, rest) = rest.split_at_mut(padded_len);
-    let (places, rest) = rest.split_at_mut(places_len);
-    let w = arena::elements_mut::<i8>(w).ok_or(RunError::ProgramChanged)?;
-    let padded = arena::elements_mut::<i8>(padded).ok_or(RunError::ProgramChanged)?;
-    let places = arena::elements_mut::<i32>(places).ok_or(RunError::ProgramChanged)?;
-    let sums = arena::elements_mut::<i32>(&mut rest[..sums_len]).ok_or(RunError::ProgramChanged)?;
-    let pixels = g.output[0] * g.output[1];
-    let (w, sums) = (&mut w[..g.groups * g.n * g.k], &mut sums[..pixels * g.n]);
-    let (padded, places) = (&mut padded[..taps.padded_len()], &mut places[..taps.places_len()]);
-    let area = g.input[0] * g.input[1] * g.channels;
-    for (packed, w) in packed.chunks_exact(group_len).zip(w.chunks_exact_mut(g.n * g.k)) {
-        layout.unpack_into(g.n, g.k, packed, w).map_err(|_| RunError::ProgramChanged)?;
-    }
-    for image in 0..q.shape[0] {
-        for (group, w) in w.chunks_exact(g.n * g.k).enumerate() {
-            let x = &q.data[(image * g.groups + group) * area..][..area];
-            frame.kernels.taps(Taps { x, w, ..taps }, padded, places, sums);
-            show(Block { group, image, pixel: 0, rows: pixels }, Products::Exact(sums));
-        }
-    }
-    Ok(())
-}
-
 /// Puts the sums of an output side by side, where each pixel has its own.
 fn outputs_together(acc: &[i32], n: usize, planes: &mut [i32]) {
     /// Outputs at a time, so that what is written stays near.
@@ -363,7 +296,8 @@ fn channels_together(planes: &[i8], image: &mut [i8], totals: &mut [i32]) {
     for (i, tile) in image.chunks_mut(TILE * channels).enumerate() {
         let pixels = tile.len() / channels;
         let plane = |channel: usize| &planes[channel * totals.len() + i * TILE..][..pixels];
-        let eights = if pixels == TILE { channels / 8 * 8 } else { 0 };
+        let whole = pixels == TILE && !cfg!(feature = "minimal");
+        let eights = if whole { channels / 8 * 8 } else { 0 };
         for first in (0..eights).step_by(8) {
             for pixel in (0..TILE).step_by(8) {
                 let lines =

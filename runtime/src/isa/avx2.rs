@@ -67,33 +67,39 @@ impl Isa for Avx2 {
     }
 }
 
-/// Chooses how many vectors of rows share the activations, so that the 16 bit sums stay in registers.
 #[target_feature(enable = "avx2")]
 fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
     part.begin(sums);
+    for tile in part.panels() {
+        planes_tile(part.layout, tile, sums);
+    }
+}
+
+/// Chooses how many vectors of rows share the activations, so that the 16 bit sums stay in registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn planes_tile(layout: Layout, tile: PlanesTile<'_>, sums: &mut [PartSums]) {
     // Tokens and vectors of rows.
     macro_rules! choose {
         ($planes:literal $factors:literal: $($tokens:literal $vectors:literal,)*) => {
             match sums.len() {
                 $($tokens => if let Ok(sums) = <&mut [PartSums; $tokens]>::try_from(sums) {
-                    for tile in part.panels() {
-                        let mut first = 0;
-                        while first < 2 * tile.n_tiles {
-                            first += if 2 * tile.n_tiles - first >= $vectors {
-                                rows::<$planes, $factors, $tokens, $vectors>(tile, first, sums)
-                            } else {
-                                rows::<$planes, $factors, $tokens, 2>(tile, first, sums)
-                            };
-                        }
+                    let mut first = 0;
+                    while first < 2 * tile.n_tiles {
+                        first += if 2 * tile.n_tiles - first >= $vectors {
+                            rows::<$planes, $factors, $tokens, $vectors>(tile, first, sums)
+                        } else {
+                            rows::<$planes, $factors, $tokens, 2>(tile, first, sums)
+                        };
                     }
                 })*
                 _ => {}
             }
         };
     }
-    if part.layout == Layout::Int8 {
-        part.panels().for_each(|tile| bytes(tile, sums));
-    } else if part.layout == Layout::Bit1 {
+    if layout == Layout::Int8 {
+        bytes(tile, sums);
+    } else if layout == Layout::Bit1 {
         choose!(8 4: 1 2, 2 1, 3 1, 4 1,);
     } else {
         choose!(4 2: 1 4, 2 2, 3 1, 4 1,);

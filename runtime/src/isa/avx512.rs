@@ -95,36 +95,42 @@ impl Isa for Avx512 {
     }
 }
 
-/// Chooses the shape of the register tile: as many sums as there are registers for, and enough to hide the latency.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
+    for tile in part.panels() {
+        planes_tile(part.layout, tile, sums);
+    }
+}
+
+/// Chooses the shape of the register tile: as many sums as there are registers for, and enough to hide the latency.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn planes_tile(layout: Layout, tile: PlanesTile<'_>, sums: &mut [PartSums]) {
     // Tokens, kernel, tiles of the widest kernel.
     macro_rules! choose {
         ($planes:literal: $($tokens:literal $kernel:ident $widest:literal,)*) => {
             match sums.len() {
                 $($tokens if $tokens <= Avx512::TOKENS => if let Ok(sums) = <&mut [PartSums; $tokens]>::try_from(sums) {
-                    for tile in part.panels() {
-                        let mut first = 0;
-                        while first < tile.n_tiles {
-                            let left = tile.n_tiles - first;
-                            first += if left >= $widest {
-                                $kernel::<$planes, $tokens, $widest>(tile, first, sums)
-                            } else if left >= 2 {
-                                $kernel::<$planes, $tokens, 2>(tile, first, sums)
-                            } else {
-                                $kernel::<$planes, $tokens, 1>(tile, first, sums)
-                            };
-                        }
+                    let mut first = 0;
+                    while first < tile.n_tiles {
+                        let left = tile.n_tiles - first;
+                        first += if left >= $widest {
+                            $kernel::<$planes, $tokens, $widest>(tile, first, sums)
+                        } else if left >= 2 {
+                            $kernel::<$planes, $tokens, 2>(tile, first, sums)
+                        } else {
+                            $kernel::<$planes, $tokens, 1>(tile, first, sums)
+                        };
                     }
                 })*
                 _ => {}
             }
         };
     }
-    if part.layout == Layout::Int8 {
+    if layout == Layout::Int8 {
         choose!(1: 1 separate 4, 2 separate 4, 3 separate 4, 4 separate 4, 5 separate 4, 6 separate 2,
             7 separate 2, 8 separate 2, 9 separate 2, 10 separate 2, 11 separate 2, 12 separate 2, 13 separate 2,);
-    } else if part.layout == Layout::Bit1 {
+    } else if layout == Layout::Bit1 {
         choose!(8: 1 separate 2, 2 shifted 4, 3 shifted 4, 4 shifted 4, 5 shifted 4, 6 shifted 2,
             7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2, 13 shifted 2,);
     } else {

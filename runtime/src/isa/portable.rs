@@ -146,7 +146,8 @@ fn run<const BITS: usize, const PLANES: usize>(
 }
 
 /// See [`Isa::round_row`].
-#[inline(always)]
+#[cfg_attr(not(feature = "minimal"), inline(always))]
+#[cfg_attr(feature = "minimal", inline(never))]
 pub(super) fn round_row(x: &[f32], by: By, q: &mut [i8]) -> i32 {
     let (q, rest) = q.split_at_mut(x.len());
     rest.fill(0);

@@ -3,7 +3,7 @@
 use bitc_format::inst::Steps;
 
 use super::math::{ROUND, small_integer};
-use crate::isa::PANEL;
+use crate::isa::{Isa, PANEL};
 
 /// Where integers with a fixed step go.
 #[derive(Debug, Default)]
@@ -104,6 +104,15 @@ impl Coder {
         };
         self.store(&values, q)
     }
+}
+
+/// Makes integers of floats.
+pub(super) fn all(isa: impl Isa, x: &[f32], steps: &Steps, q: &mut [i8]) {
+    assert!(x.len() == q.len(), "as many results as values");
+    isa.vectorize(
+        #[inline(always)]
+        || codes(x, &Coder::new(steps), q),
+    );
 }
 
 /// Makes integers of floats, and returns their sum.

@@ -33,10 +33,11 @@ impl Post<'_> {
 #[inline(always)]
 pub(super) fn part(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &mut [f32]) {
     match post.activation {
-        Activation::Relu => scaled(acc, row, column, post, y, math::relu),
+        // Twice the code.
+        Activation::Relu if !cfg!(feature = "minimal") => scaled(acc, row, column, post, y, math::relu),
         other => {
             scaled(acc, row, column, post, y, |y| y);
-            activate(other, y);
+            if cfg!(feature = "minimal") { activate_plainly(other, y) } else { activate(other, y) }
         }
     }
 }
@@ -72,6 +73,12 @@ fn scaled(acc: &[i32], row: usize, column: usize, post: &Post<'_>, y: &mut [f32]
 enum Scale<'a> {
     One(f32),
     Each(&'a [f32]),
+}
+
+/// [`activate`], compiled once, for what every CPU has.
+#[inline(never)]
+pub(crate) fn activate_plainly(activation: Activation, y: &mut [f32]) {
+    activate(activation, y);
 }
 
 /// Applies an activation in place.

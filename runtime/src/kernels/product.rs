@@ -62,15 +62,22 @@ impl<'a, I: Isa> Values<'a, I> {
 impl<I: Isa> Sink for Values<'_, I> {
     fn put(&mut self, token: usize, row: usize, sums: &[i32]) {
         let y = &mut self.y[token * self.n + row..][..sums.len()];
-        self.isa.vectorize(
-            #[inline(always)]
-            || post::part(sums, token, row, self.post, y),
-        );
+        scale(self.isa, sums, token, row, self.post, y);
     }
 }
 
+/// What [`Post`] makes of the sums of a token with the rows from `row` on.
+#[cfg_attr(not(feature = "minimal"), inline(always))]
+#[cfg_attr(feature = "minimal", inline(never))]
+fn scale<I: Isa>(isa: I, sums: &[i32], token: usize, row: usize, post: &Post<'_>, y: &mut [f32]) {
+    isa.vectorize(
+        #[inline(always)]
+        || post::part(sums, token, row, post, y),
+    );
+}
+
 /// Stores the integers that [`Steps`] make of what [`Post`] makes of the sums.
-pub(super) struct Integers<'a, I> {
+struct Integers<'a, I> {
     isa: I,
     n: usize,
     post: &'a Post<'a>,
@@ -80,14 +87,7 @@ pub(super) struct Integers<'a, I> {
 
 impl<'a, I: Isa> Integers<'a, I> {
     /// For results of so many tokens and outputs.
-    pub(super) fn new(
-        isa: I,
-        tokens: usize,
-        n: usize,
-        post: &'a Post<'_>,
-        steps: &'a Steps,
-        mut out: Codes<'a>,
-    ) -> Self {
+    fn new(isa: I, tokens: usize, n: usize, post: &'a Post<'_>, steps: &'a Steps, mut out: Codes<'a>) -> Self {
         assert!(out.pitch >= n && out.q.len() == tokens * out.pitch, "one result per token and output");
         assert!(out.sums.as_ref().is_none_or(|sums| sums.len() == tokens), "one sum per token");
         post.check(tokens, n);
@@ -103,17 +103,17 @@ impl<'a, I: Isa> Integers<'a, I> {
 
 impl<I: Isa> Sink for Integers<'_, I> {
     fn put(&mut self, token: usize, row: usize, sums: &[i32]) {
-        let Self { n, post, coder, .. } = *self;
+        let Self { isa, n, post, coder, .. } = *self;
         assert!(row + sums.len() <= n, "as many results as outputs");
         let q = &mut self.out.q[token * self.out.pitch + row..][..sums.len()];
-        let total = self.isa.vectorize(
+        let total = isa.vectorize(
             #[inline(always)]
             || {
                 let mut total = 0i32;
                 for (i, (sums, q)) in sums.chunks(PANEL).zip(q.chunks_mut(PANEL)).enumerate() {
                     let mut values = [0f32; PANEL];
                     let values = &mut values[..sums.len()];
-                    post::part(sums, token, row + i * PANEL, post, values);
+                    scale(isa, sums, token, row + i * PANEL, post, values);
                     total = total.wrapping_add(codes::codes(values, &coder, q));
                 }
                 total
@@ -123,6 +123,18 @@ impl<I: Isa> Sink for Integers<'_, I> {
             all[token] = all[token].wrapping_add(total);
         }
     }
+}
+
+/// Computes `product` and stores the integers that `steps` makes of what `post` makes of the sums.
+pub(super) fn integers<I: Isa>(
+    tiles: &dyn Tiles,
+    isa: I,
+    product: BitProduct<'_>,
+    post: &Post<'_>,
+    steps: &Steps,
+    out: Codes<'_>,
+) {
+    run(tiles, product, &mut Integers::new(isa, product.sums.len(), product.n, post, steps, out));
 }
 
 impl BitProduct<'_> {

@@ -182,7 +182,8 @@ fn absmax(x: &[f32]) -> Max {
 }
 
 /// Quantises values that share a scale; returns the sum of the integers.
-#[inline(always)]
+#[cfg_attr(not(feature = "minimal"), inline(always))]
+#[cfg_attr(feature = "minimal", inline(never))]
 fn row_of(x: &[f32], by: By, rule: &QuantizeRule, q: &mut [i8]) -> i32 {
     let (q, rest) = q.split_at_mut(x.len());
     rest.fill(0);
@@ -218,7 +219,8 @@ fn round_within(v: f32, lo: f32, hi: f32) -> i32 {
 const PLACES: usize = 64;
 
 /// Quantises with one scale per place of a block of rows.
-#[inline(always)]
+#[cfg_attr(not(feature = "minimal"), inline(always))]
+#[cfg_attr(feature = "minimal", inline(never))]
 fn over_channels(x: &[f32], columns: usize, rule: &QuantizeRule, shape: [usize; 2], out: &mut Quantized<'_>) {
     let [channels, inner] = shape;
     let block = inner * columns;

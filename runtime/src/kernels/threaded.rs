@@ -14,9 +14,9 @@ use bitc_format::logic::Program;
 
 use super::logic::BLOCK_ROWS;
 use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
-use super::{Codes, QuantizeRule, Quantized, Sharing, Taps, Tile};
+use super::{Codes, QuantizeRule, Quantized, Sharing, Tile};
 #[cfg(not(feature = "minimal"))]
-use super::{Convolution, FewBits, Norm, Product};
+use super::{Convolution, FewBits, Norm, Product, Taps};
 use crate::isa::{BLOCK, PANEL, TILE};
 use crate::pool::Pool;
 
@@ -247,6 +247,7 @@ impl Kernels for Threaded {
         self.kernels.post(acc, n, post, y);
     }
 
+    #[cfg(not(feature = "minimal"))]
     fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]) {
         self.kernels.taps(taps, padded, places, sums);
     }
