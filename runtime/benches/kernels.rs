@@ -182,12 +182,20 @@ impl Bench<'_> {
                     }
                     let packed = Weights::new(layout, k, n, 1);
                     let (x, scale) = (vec![0.5f32; tokens * k], vec![0.2f32; n]);
-                    let w =
-                        kernels::FewBits { layout, w: packed.bytes(), n, k, scale: &scale, scale_columns: 1, group: 1 };
+                    let product = kernels::FewBits {
+                        x: &x,
+                        layout,
+                        w: packed.bytes(),
+                        n,
+                        k,
+                        scale: &scale,
+                        scale_columns: 1,
+                        group: 1,
+                        bias: Some(&scale),
+                        activation: Activation::None,
+                    };
                     let (mut y, mut memory) = (vec![0.0; tokens * n], vec![0.0; 512 * 32]);
-                    let [seconds] = self.time([&mut || {
-                        self.isa.few_bits(black_box(&x), &w, Some(&scale), Activation::None, &mut memory, &mut y);
-                    }]);
+                    let [seconds] = self.time([&mut || self.isa.few_bits(black_box(product), &mut memory, &mut y)]);
                     let gops = 2e-9 * (n * k * tokens) as f64 / seconds;
                     println!("{:>9}/{name:<44} {:>10.2} us {gops:>7.1} GOPS", self.isa.name(), seconds * 1e6);
                 }

@@ -39,12 +39,13 @@ fn float_products_with_weights_of_few_bits_add_the_scaled_weights_in_order() {
                     ((0..k).fold(0.0, |sum, i| sum + term(i)) + bias[o]).max(0.0)
                 };
                 let expected: Vec<f32> = (0..rows * n).map(|i| value(i / n, i % n)).collect();
-                let few = FewBits { layout, w: &w, n, k, scale: &scale, scale_columns, group };
+                let (bias, activation) = (Some(&*bias), Activation::Relu);
+                let few = FewBits { x: &x, layout, w: &w, n, k, scale: &scale, scale_columns, group, bias, activation };
                 for isa in kernels::available() {
                     // Memory for one panel is enough.
                     for len in [512 * 32, 1 << 17] {
                         let (mut packed, mut y) = (vec![f32::NAN; len], vec![f32::NAN; rows * n]);
-                        isa.few_bits(&x, &few, Some(&bias), Activation::Relu, &mut packed, &mut y);
+                        isa.few_bits(few, &mut packed, &mut y);
                         assert!(y == expected, "{}: {layout:?} {rows} x {k} -> {n}, group {group}", isa.name());
                     }
                 }

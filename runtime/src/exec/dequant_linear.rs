@@ -26,12 +26,13 @@ pub(crate) fn dequant_linear(frame: &mut Frame<'_, '_>, inst: &DequantLinear) ->
         let bias = frame.optional::<f32>(inst.bias)?;
         let scale = frame.array::<f32>(inst.scale)?;
         let (scale_columns, scale) = (scale.shape.last_or_one(), scale.data);
-        let weights = FewBits { layout, w, n, k, scale, scale_columns, group: inst.group as usize };
+        let (group, activation) = (inst.group as usize, inst.activation);
+        let product = FewBits { x, layout, w, n, k, scale, scale_columns, group, bias, activation };
         // The memory of the session may be larger than this instruction asked for.
         let len = FewBits::packed_len(y.len() / n, k, n);
         let packed: &mut [f32] = arena::elements_mut(scratch.bytes_mut()).ok_or(RunError::ProgramChanged)?;
         let packed = packed.get_mut(..len).ok_or(RunError::ProgramChanged)?;
-        frame.kernels.few_bits(x, &weights, bias, inst.activation, packed, y);
+        frame.kernels.few_bits(product, packed, y);
         Ok(())
     })
 }

@@ -8,9 +8,11 @@ use bitc_format::inst::Activation;
 use super::blocked::{self, Columns, Rows};
 use crate::isa::{BLOCK, FLOAT_COLUMNS, Isa, PANEL, TILE};
 
-/// Weights `f32(w) * scale`, packed in any layout but `trit5`.
+/// `activation(x @ weights^T + bias)` with weights `f32(w) * scale`, packed in any layout but `trit5`.
 #[derive(Clone, Copy, Debug)]
 pub struct FewBits<'a> {
+    /// Rows of `k` values.
+    pub x: &'a [f32],
     /// How they are packed.
     pub layout: Layout,
     /// `n` rows of `k`.
@@ -25,6 +27,10 @@ pub struct FewBits<'a> {
     pub scale_columns: usize,
     /// Inputs that share a column.
     pub group: usize,
+    /// One value for each output.
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
 }
 
 impl FewBits<'_> {
@@ -35,7 +41,7 @@ impl FewBits<'_> {
     }
 
     fn check(&self) {
-        let Self { layout, w, n, k, scale, scale_columns, group } = *self;
+        let Self { layout, w, n, k, scale, scale_columns, group, .. } = *self;
         assert!(
             layout != Layout::Trit5 && layout.packed_len(n as u64, k as u64) == Some(w.len() as u64),
             "weights of {n} x {k}"
@@ -124,19 +130,11 @@ impl Columns for FewBits<'_> {
     }
 }
 
-/// `y = activation(x @ weights^T + bias)`, rows of `k` and of `n`.
+/// Computes the product: rows of `n` results.
 #[inline(always)]
-pub(super) fn product<I: Isa>(
-    isa: I,
-    x: &[f32],
-    weights: &FewBits<'_>,
-    bias: Option<&[f32]>,
-    activation: Activation,
-    packed: &mut [f32],
-    y: &mut [f32],
-) {
+pub(super) fn product<I: Isa>(isa: I, few: FewBits<'_>, packed: &mut [f32], y: &mut [f32]) {
     const { assert!(I::COLUMNS.is_multiple_of(8)) };
-    weights.check();
-    let rows = Rows { a: x, k: weights.k, n: weights.n, row_bias: None, column_bias: bias, activation };
-    blocked::product(isa, rows, weights, packed, y);
+    few.check();
+    let FewBits { x, n, k, bias, activation, .. } = few;
+    blocked::product(isa, Rows { a: x, k, n, row_bias: None, column_bias: bias, activation }, &few, packed, y);
 }

@@ -2,8 +2,6 @@
 //!
 //! The order of all additions is fixed and nothing is fused, so these too give the same bits on every instruction set.
 
-#[cfg(not(feature = "minimal"))]
-use bitc_format::inst::Activation;
 use bitc_format::inst::Step;
 
 use super::elementwise::{self, Tile};
@@ -27,15 +25,7 @@ pub trait FloatKernels: Sync {
 
     /// `y = activation(x @ weights^T + bias)` with weights of few bits; `packed` is scratch memory.
     #[cfg(not(feature = "minimal"))]
-    fn few_bits(
-        &self,
-        x: &[f32],
-        weights: &FewBits<'_>,
-        bias: Option<&[f32]>,
-        activation: Activation,
-        packed: &mut [f32],
-        y: &mut [f32],
-    );
+    fn few_bits(&self, product: FewBits<'_>, packed: &mut [f32], y: &mut [f32]);
 
     /// The outputs of a convolution, plane after plane; `packed` is scratch memory.
     #[cfg(not(feature = "minimal"))]
@@ -68,19 +58,11 @@ impl<I: Isa> FloatKernels for I {
     }
 
     #[cfg(not(feature = "minimal"))]
-    fn few_bits(
-        &self,
-        x: &[f32],
-        weights: &FewBits<'_>,
-        bias: Option<&[f32]>,
-        activation: Activation,
-        packed: &mut [f32],
-        y: &mut [f32],
-    ) {
+    fn few_bits(&self, product: FewBits<'_>, packed: &mut [f32], y: &mut [f32]) {
         let isa = *self;
         isa.vectorize(
             #[inline(always)]
-            || few_bits::product(isa, x, weights, bias, activation, packed, y),
+            || few_bits::product(isa, product, packed, y),
         );
     }
 

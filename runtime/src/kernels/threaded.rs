@@ -7,8 +7,6 @@ use core::fmt;
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use bitc_format::Layout;
-#[cfg(not(feature = "minimal"))]
-use bitc_format::inst::Activation;
 use bitc_format::inst::{Step, Steps};
 use bitc_format::logic::Program;
 
@@ -139,16 +137,8 @@ impl FloatKernels for Threaded {
     }
 
     #[cfg(not(feature = "minimal"))]
-    fn few_bits(
-        &self,
-        x: &[f32],
-        weights: &FewBits<'_>,
-        bias: Option<&[f32]>,
-        activation: Activation,
-        packed: &mut [f32],
-        y: &mut [f32],
-    ) {
-        self.kernels.few_bits(x, weights, bias, activation, packed, y);
+    fn few_bits(&self, product: FewBits<'_>, packed: &mut [f32], y: &mut [f32]) {
+        self.kernels.few_bits(product, packed, y);
     }
 
     #[cfg(not(feature = "minimal"))]
