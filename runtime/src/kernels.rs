@@ -27,6 +27,7 @@ pub(crate) mod product;
 pub(crate) mod quantize;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod reduce;
+mod slide;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod taps;
 #[cfg(feature = "threads")]
@@ -57,10 +58,11 @@ pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
 pub use quantize::{QuantizeRule, Quantized, Sharing};
+pub use slide::Slide;
 #[cfg(not(feature = "minimal"))]
 pub use taps::Taps;
 #[cfg(not(feature = "minimal"))]
-pub use window::{Convolution, Slide};
+pub use window::Convolution;
 
 use self::product::Sink as _;
 use crate::isa::bits::Samples;

@@ -12,7 +12,7 @@ use crate::RunError;
 use crate::arena::{self, AlignedBytes};
 use crate::bind::Binding;
 use crate::frame::Frame;
-use crate::kernels::{BitProduct, Post, post};
+use crate::kernels::{BitProduct, Post, Slide, post};
 use crate::program::Program;
 
 #[cfg(not(feature = "minimal"))]
@@ -32,9 +32,8 @@ struct Geometry {
     k: usize,
     /// `k` rounded up to 64.
     pitch: usize,
-    /// Height and width of the input and of the output.
-    input: [usize; 2],
-    output: [usize; 2],
+    /// The movement of the windows over rows and over columns.
+    slides: [Slide; 2],
 }
 
 impl Geometry {
@@ -44,21 +43,34 @@ impl Geometry {
             [groups, n, k] => (groups, n, k),
             _ => return None,
         };
-        let taps = (inst.kernel[0] as usize).checked_mul(inst.kernel[1] as usize)?;
-        let (&[_, _, h, w], &[_, _, oh, ow]) = (q, y) else { return None };
-        let pitch = k.checked_next_multiple_of(64)?;
-        Some(Self { groups, n, channels: k.checked_div(taps)?, k, pitch, input: [h, w], output: [oh, ow] })
+        let kernel = inst.kernel.map(|extent| extent as usize);
+        let channels = k.checked_div(kernel[0].checked_mul(kernel[1])?)?;
+        if q.len() != 4 || y.len() != 4 {
+            return None;
+        }
+        let slides = Slide::both(kernel, inst.strides, inst.pads, inst.dilations, q, y);
+        Some(Self { groups, n, channels, k, pitch: k.checked_next_multiple_of(64)?, slides })
     }
 
-    /// Bytes of the gathered rows, their sums, their products, those in planes, and products times scales; and of an image with its
-    /// channels together, and the sum of each of its pixels.
+    /// Elements of a plane of the input.
+    fn plane(&self) -> usize {
+        self.slides[0].input.saturating_mul(self.slides[1].input)
+    }
+
+    /// Results of an output channel.
+    fn pixels(&self) -> usize {
+        self.slides[0].output.saturating_mul(self.slides[1].output)
+    }
+
+    /// Bytes of the gathered rows, their sums, their products, those in planes, and products times scales; and of an image
+    /// with its channels together, and the sum of each of its pixels.
     fn parts(&self) -> [usize; 7] {
         let whole = |bytes: usize| bytes.checked_next_multiple_of(64).unwrap_or(usize::MAX);
         let row = |bytes: usize| whole(PIXELS.saturating_mul(bytes));
         let products = row(self.n.saturating_mul(4));
-        let pixels = self.input[0].saturating_mul(self.input[1]);
-        let image = whole(pixels.saturating_mul(self.channels));
-        [row(self.pitch), row(4), products, products, products, image, whole(pixels.saturating_mul(4))]
+        let plane = self.plane();
+        let image = whole(plane.saturating_mul(self.channels));
+        [row(self.pitch), row(4), products, products, products, image, whole(plane.saturating_mul(4))]
     }
 }
 
@@ -71,7 +83,7 @@ pub(crate) fn scratch_len(inst: &BitConv2d, program: &Program, binding: &Binding
     let sum = |parts: &[usize]| parts.iter().copied().fold(0, usize::saturating_add);
     let windows = sum(&geometry.parts());
     #[cfg(not(feature = "minimal"))]
-    let windows = windows.max(sum(&few::parts(inst, &geometry)));
+    let windows = windows.max(sum(&few::parts(&geometry)));
     windows
 }
 
@@ -197,7 +209,7 @@ fn windows(
     let geometry = Geometry::new(inst, q.shape, frame.shape(inst.w), frame.shape(inst.y));
     let g = geometry.ok_or(RunError::ProgramChanged)?;
     #[cfg(not(feature = "minimal"))]
-    if few::is_few(inst, &g) && pixel_scales.is_none() {
+    if few::is_few(&g) && pixel_scales.is_none() {
         return few::planes(frame, inst, &g, scratch, show);
     }
     let (layout, w) = weights(frame, inst.w)?;
@@ -216,9 +228,9 @@ fn windows(
     let sums = arena::elements_mut::<i32>(sums_bytes).ok_or(RunError::ProgramChanged)?;
     let acc = arena::elements_mut::<i32>(acc_bytes).ok_or(RunError::ProgramChanged)?;
     let planes = arena::elements_mut::<i32>(planes_bytes).ok_or(RunError::ProgramChanged)?;
-    let pixels = g.output[0] * g.output[1];
+    let pixels = g.pixels();
     let taps = inst.kernel[0] as usize * inst.kernel[1] as usize;
-    let plane = g.input[0] * g.input[1];
+    let plane = g.plane();
     let image_values = &mut image_values[..plane * g.channels];
     let totals = &mut totals[..plane];
     for image in 0..q.shape[0] {
@@ -240,7 +252,7 @@ fn windows(
                     rows.fill(0);
                     sums.fill(0);
                     for tap in 0..taps {
-                        gather_tap(inst, &g, image_values, &block, tap, rows, |row, at| sums[row] += totals[at]);
+                        gather_tap(&g, image_values, &block, tap, rows, |row, at| sums[row] += totals[at]);
                     }
                     multiply(rows, sums, acc);
                     let planes = &mut planes[..acc.len()];
@@ -249,13 +261,13 @@ fn windows(
                     continue;
                 };
                 scaled.fill(0.0);
-                let image_scales = &pixel_scales[image * g.input[0] * g.input[1]..];
+                let image_scales = &pixel_scales[image * plane..];
                 for tap in 0..taps {
                     rows.fill(0);
                     sums.fill(0);
                     // Windows that lie outside at this tap add nothing, whatever their scale.
                     let mut tap_scales = [0.0; PIXELS];
-                    gather_tap(inst, &g, image_values, &block, tap, rows, |row, at| {
+                    gather_tap(&g, image_values, &block, tap, rows, |row, at| {
                         tap_scales[row] = image_scales[at];
                         sums[row] = totals[at];
                     });
@@ -330,7 +342,6 @@ fn eight_by_eight(lines: [[i8; 8]; 8]) -> [[i8; 8]; 8] {
 /// Copies the channels under one tap of every window of the block; says for each window inside the image which pixel
 /// that was.
 fn gather_tap(
-    inst: &BitConv2d,
     g: &Geometry,
     image: &[i8],
     block: &Block,
@@ -338,22 +349,17 @@ fn gather_tap(
     rows: &mut [i8],
     mut inside: impl FnMut(usize, usize),
 ) {
-    let [height, width] = g.input;
-    let usizes = |pair: [u32; 2]| pair.map(|n| n as usize);
-    let ([down, right], dilations) = (usizes(inst.strides), usizes(inst.dilations));
-    let (ky, kx) = (tap / inst.kernel[1] as usize, tap % inst.kernel[1] as usize);
-    let [above, before] = [inst.pads[0] as usize, inst.pads[1] as usize];
-    // The windows of a row whose tap lies between the first and the last column.
-    let first = before.saturating_sub(kx * dilations[1]).div_ceil(right);
-    let end = (width + before).saturating_sub(kx * dilations[1]).div_ceil(right);
+    let [down, right] = &g.slides;
+    let (top, bottom, first_y) = down.outputs_of_tap(tap / right.kernel);
+    let (first, end, first_x) = right.outputs_of_tap(tap % right.kernel);
     let mut row = 0;
     while row < block.rows {
-        let (oy, ox) = ((block.pixel + row) / g.output[1], (block.pixel + row) % g.output[1]);
-        let n = (g.output[1] - ox).min(block.rows - row);
-        let y = (oy * down + ky * dilations[0]).checked_sub(above).filter(|&y| y < height);
+        let (oy, ox) = ((block.pixel + row) / right.output, (block.pixel + row) % right.output);
+        let n = (right.output - ox).min(block.rows - row);
         let windows = first.max(ox)..end.min(ox + n);
-        if let (Some(y), false) = (y, windows.is_empty()) {
-            let mut at = y * width + windows.start * right + kx * dilations[1] - before;
+        if (top..bottom).contains(&oy) && !windows.is_empty() {
+            let y = first_y + (oy - top) * down.stride;
+            let mut at = y * right.input + first_x + (windows.start - first) * right.stride;
             let start = row + windows.start - ox;
             let values = rows[start * g.pitch..].chunks_exact_mut(g.pitch).take(windows.len());
             for (i, values) in values.enumerate() {
@@ -366,7 +372,7 @@ fn gather_tap(
                     64 => fixed::<64>(to, from),
                     _ => to.copy_from_slice(from),
                 }
-                at += right;
+                at += right.stride;
             }
         }
         row += n;

@@ -7,9 +7,10 @@ use crate::RunError;
 use crate::arena::{self, AlignedBytes, Pod};
 use crate::bind::Binding;
 use crate::frame::Frame;
+use crate::kernels::Slide;
 use crate::kernels::dense::Product;
 use crate::kernels::number::Number;
-use crate::kernels::window::{self, Convolution, Slide};
+use crate::kernels::window::{self, Convolution};
 use crate::program::Program;
 
 /// Calls `multiply` with the factors of each pair of matrices and the place of their product; the sizes are columns and
@@ -100,32 +101,13 @@ fn plain_matmul<T: Number>(frame: &mut Frame<'_, '_>, inst: &Matmul) -> Result<(
     })
 }
 
-/// The movement of a window along height and width.
-fn slides(
-    kernel: [usize; 2],
-    strides: [u32; 2],
-    pads: [u32; 4],
-    dilations: [u32; 2],
-    input: &[usize],
-    output: &[usize],
-) -> [Slide; 2] {
-    [0, 1].map(|axis| Slide {
-        kernel: kernel[axis],
-        stride: strides[axis] as usize,
-        pad: pads[axis] as usize,
-        pad_end: pads[axis + 2] as usize,
-        dilation: dilations[axis] as usize,
-        input: input[axis + 2],
-        output: output[axis + 2],
-    })
-}
-
 pub(crate) fn conv2d(frame: &mut Frame<'_, '_>, inst: &Conv2d) -> Result<(), RunError> {
     frame.fill_with_scratch(inst.y, |frame, y: &mut [f32], scratch| {
         let (x, w) = (frame.array::<f32>(inst.x)?, frame.array::<f32>(inst.w)?);
         let bias = frame.optional::<f32>(inst.bias)?;
         let shape = frame.shape(inst.y);
-        let [rows, columns] = slides([w.shape[2], w.shape[3]], inst.strides, inst.pads, inst.dilations, x.shape, shape);
+        let [rows, columns] =
+            Slide::both([w.shape[2], w.shape[3]], inst.strides, inst.pads, inst.dilations, x.shape, shape);
         let groups = inst.groups as usize;
         let (outputs, channels) = (shape[1] / groups, w.shape[1]);
         let (x_len, w_len) = (channels * rows.input * columns.input, w.data.len() / groups);
@@ -153,7 +135,7 @@ pub(crate) fn pool2d(frame: &mut Frame<'_, '_>, inst: &Pool2d) -> Result<(), Run
         let x = frame.array::<f32>(inst.x)?;
         let kernel = inst.kernel.map(|extent| extent as usize);
         let shape = frame.shape(inst.y);
-        let [rows, columns] = slides(kernel, inst.strides, inst.pads, inst.dilations, x.shape, shape);
+        let [rows, columns] = Slide::both(kernel, inst.strides, inst.pads, inst.dilations, x.shape, shape);
         let plane = rows.input * columns.input;
         for (i, y) in y.chunks_exact_mut(rows.output * columns.output).enumerate() {
             window::pool(y, &x.data[i * plane..][..plane], inst.kind, &rows, &columns);

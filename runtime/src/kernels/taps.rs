@@ -5,6 +5,8 @@
 
 use core::ops::Range;
 
+use super::Slide;
+
 /// Sums that stay in registers.
 const BLOCK: usize = 64;
 
@@ -19,25 +21,16 @@ pub struct Taps<'a> {
     pub channels: usize,
     /// The number of outputs.
     pub outputs: usize,
-    /// Height and width of the planes.
-    pub input: [usize; 2],
-    /// Height and width of the results.
-    pub output: [usize; 2],
-    /// Height and width of the kernels.
-    pub kernel: [usize; 2],
-    /// Distances of neighbouring windows.
-    pub strides: [usize; 2],
-    /// Distances of neighbouring taps.
-    pub dilations: [usize; 2],
-    /// Zeros before the first row and the first column.
-    pub pads: [usize; 2],
+    /// The movement of the windows over rows and over columns.
+    pub slides: [Slide; 2],
 }
 
 impl Taps<'_> {
     /// Elements along an axis that windows reach.
     fn reach(&self, axis: usize) -> usize {
-        let windows = self.output[axis].saturating_sub(1).saturating_mul(self.strides[axis]);
-        let taps = self.kernel[axis].saturating_sub(1).saturating_mul(self.dilations[axis]);
+        let Slide { kernel, stride, dilation, output, .. } = self.slides[axis];
+        let windows = output.saturating_sub(1).saturating_mul(stride);
+        let taps = kernel.saturating_sub(1).saturating_mul(dilation);
         windows.saturating_add(taps).saturating_add(1)
     }
 
@@ -48,30 +41,33 @@ impl Taps<'_> {
     }
 
     fn check(&self, padded: &[i8], places: &[i32], sums: &[i32]) {
-        let area = |sizes: [usize; 2]| sizes[0].checked_mul(sizes[1]);
+        let area = |size: fn(&Slide) -> usize| size(&self.slides[0]).checked_mul(size(&self.slides[1]));
         let times = |n: usize, area: Option<usize>| area.and_then(|area| area.checked_mul(n));
-        assert!(times(self.channels, area(self.input)) == Some(self.x.len()), "planes of the stated size");
-        assert!(times(self.channels * self.outputs, area(self.kernel)) == Some(self.w.len()), "a weight for each tap");
-        assert!(times(self.outputs, area(self.output)) == Some(sums.len()), "a sum for each result");
+        assert!(times(self.channels, area(|slide| slide.input)) == Some(self.x.len()), "planes of the stated size");
+        assert!(
+            times(self.channels * self.outputs, area(|slide| slide.kernel)) == Some(self.w.len()),
+            "a weight for each tap"
+        );
+        assert!(times(self.outputs, area(|slide| slide.output)) == Some(sums.len()), "a sum for each result");
         assert!(padded.len() == self.padded_len(), "room for the planes and the zeros around them");
         assert!(places.len() == self.places_len(), "a sum for each place");
     }
 
     /// Where the input lies in the rows or columns of a copied plane, from its beginning.
     fn inside(&self, axis: usize) -> Range<usize> {
-        let (reach, pad) = (self.reach(axis), self.pads[axis]);
+        let (reach, Slide { pad, input, .. }) = (self.reach(axis), self.slides[axis]);
         let first = pad.min(reach);
-        first..pad.saturating_add(self.input[axis]).clamp(first, reach)
+        first..pad.saturating_add(input).clamp(first, reach)
     }
 
     fn pad(&self, padded: &mut [i8]) {
         padded.fill(0);
-        let (width, pitch) = (self.input[1], self.reach(1));
+        let (width, pitch) = (self.slides[1].input, self.reach(1));
         let (rows, columns) = (self.inside(0), self.inside(1));
         if self.x.is_empty() {
             return;
         }
-        let planes = self.x.chunks_exact(self.input[0] * width);
+        let planes = self.x.chunks_exact(self.slides[0].input * width);
         for (plane, padded) in planes.zip(padded.chunks_exact_mut(self.reach(0) * pitch)) {
             for (row, x) in rows.clone().zip(plane.chunks_exact(width)) {
                 padded[row * pitch..][columns.clone()].copy_from_slice(&x[..columns.len()]);
@@ -82,9 +78,9 @@ impl Taps<'_> {
     /// Lines whose places are worked on together: all rows where windows move down by one, else each row. Their number,
     /// the rows of each and its places.
     fn lines(&self) -> [usize; 3] {
-        let [height, width] = self.output;
-        let (lines, rows) = if self.strides[0] == 1 { (1, height) } else { (height, 1) };
-        let last = width.saturating_sub(1).saturating_mul(self.strides[1]);
+        let [down, right] = self.slides;
+        let (lines, rows) = if down.stride == 1 { (1, down.output) } else { (down.output, 1) };
+        let last = right.output.saturating_sub(1).saturating_mul(right.stride);
         let places = rows.saturating_sub(1).saturating_mul(self.reach(1)).saturating_add(last).saturating_add(1);
         [lines, rows, places]
     }
@@ -103,8 +99,8 @@ pub(super) fn taps(taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: 
         return sums.fill(0);
     }
     taps.pad(padded);
-    let [height, width] = taps.output;
-    let [down, right] = taps.strides;
+    let [height, width] = taps.slides.map(|slide| slide.output);
+    let [down, right] = taps.slides.map(|slide| slide.stride);
     let pitch = taps.reach(1);
     let [lines, rows, _] = taps.lines();
     for (sums, w) in sums.chunks_exact_mut(height * width).zip(taps.w.chunks_exact(taps.w.len() / taps.outputs)) {
@@ -130,9 +126,9 @@ fn sums_of_block(taps: &Taps<'_>, padded: &[i8], w: &[i8], place: usize) -> [i32
     let pitch = taps.reach(1);
     let plane = taps.reach(0) * pitch;
     let mut sums = [0i32; BLOCK];
-    for (ky, w) in w.chunks_exact(taps.kernel[1] * taps.channels).enumerate() {
+    for (ky, w) in w.chunks_exact(taps.slides[1].kernel * taps.channels).enumerate() {
         for (kx, w) in w.chunks_exact(taps.channels).enumerate() {
-            let first = place + ky * taps.dilations[0] * pitch + kx * taps.dilations[1];
+            let first = place + ky * taps.slides[0].dilation * pitch + kx * taps.slides[1].dilation;
             for (channel, &w) in w.iter().enumerate() {
                 // Behind the last place of a plane is another plane, or room.
                 let x = padded.get(first + channel * plane..).and_then(|x| x.first_chunk::<BLOCK>());

@@ -7,27 +7,8 @@ use core::ops::Range;
 use bitc_format::inst::{Activation, PoolKind};
 
 use super::blocked::{self, Columns, Rows};
-use super::{math, post};
+use super::{Slide, math, post};
 use crate::isa::{FLOAT_COLUMNS, Isa};
-
-/// Size and movement of a window along one axis.
-#[derive(Clone, Copy, Debug)]
-pub struct Slide {
-    /// Extent of the window, in taps.
-    pub kernel: usize,
-    /// Distance of neighbouring windows.
-    pub stride: usize,
-    /// Padding before the input.
-    pub pad: usize,
-    /// Padding after the input.
-    pub pad_end: usize,
-    /// Distance of neighbouring taps.
-    pub dilation: usize,
-    /// Size of the input.
-    pub input: usize,
-    /// Size of the output.
-    pub output: usize,
-}
 
 /// The planes of an image, or of one group of them, and the kernels that meet them.
 #[derive(Clone, Copy, Debug)]
@@ -57,34 +38,6 @@ impl Convolution<'_> {
     /// Elements of scratch memory that the windows are packed in.
     pub(crate) fn packed_len(outputs: usize, inner: usize, plane: usize) -> usize {
         if outputs < blocked::WORTHWHILE { 0 } else { blocked::packed_len(inner, plane) }
-    }
-}
-
-impl Slide {
-    /// The outputs for which a tap lies inside the input, and the input position of the first of them.
-    fn outputs_of_tap(&self, tap: usize) -> (usize, usize, usize) {
-        let shift = tap * self.dilation;
-        // Most windows move by one, which needs no division.
-        let steps = |n: usize| if self.stride == 1 { n } else { n.div_ceil(self.stride) };
-        let first = steps(self.pad.saturating_sub(shift));
-        // output * stride + shift - pad < input
-        let end = steps((self.input + self.pad).saturating_sub(shift)).min(self.output);
-        let first = first.min(end);
-        (first, end, (first * self.stride + shift).saturating_sub(self.pad))
-    }
-
-    /// The taps of a window that lie inside the input, and the input position of the first of them.
-    fn taps_of_output(&self, output: usize) -> (usize, usize) {
-        let start = output * self.stride;
-        let first = self.pad.saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
-        let end = (self.input + self.pad).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
-        (first.min(end), end)
-    }
-
-    /// How many taps of a window lie inside the padded input.
-    fn padded_taps(&self, output: usize) -> usize {
-        let end = (self.input + self.pad + self.pad_end).saturating_sub(output * self.stride);
-        end.div_ceil(self.dilation).min(self.kernel)
     }
 }
 

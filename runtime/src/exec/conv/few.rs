@@ -13,38 +13,26 @@ use crate::kernels::Taps;
 const FEW: usize = 64;
 
 /// Whether planes are multiplied tap by tap, where one scale does for all that a window holds.
-pub(super) fn is_few(inst: &BitConv2d, g: &Geometry) -> bool {
-    let elements = g.input[0].saturating_mul(g.input[1]).saturating_mul(g.channels);
+pub(super) fn is_few(g: &Geometry) -> bool {
+    let elements = g.plane().saturating_mul(g.channels);
     // Planes with far more zeros around them than elements are not worth copying.
-    let near = taps(inst, g).padded_len() <= elements.saturating_mul(8).saturating_add(4096);
+    let near = taps(g).padded_len() <= elements.saturating_mul(8).saturating_add(4096);
     g.n.saturating_mul(g.channels) <= FEW && near
 }
 
 /// What does not depend on the input.
-fn taps(inst: &BitConv2d, g: &Geometry) -> Taps<'static> {
-    let usizes = |pair: [u32; 2]| pair.map(|n| n as usize);
-    Taps {
-        x: &[],
-        w: &[],
-        channels: g.channels,
-        outputs: g.n,
-        input: g.input,
-        output: g.output,
-        kernel: usizes(inst.kernel),
-        strides: usizes(inst.strides),
-        dilations: usizes(inst.dilations),
-        pads: [inst.pads[0] as usize, inst.pads[1] as usize],
-    }
+fn taps(g: &Geometry) -> Taps<'static> {
+    Taps { x: &[], w: &[], channels: g.channels, outputs: g.n, slides: g.slides }
 }
 
 /// Bytes of the weights, of the planes of a group with zeros around them, and of the sums of all places and windows.
-pub(super) fn parts(inst: &BitConv2d, g: &Geometry) -> [usize; 4] {
-    if !is_few(inst, g) {
+pub(super) fn parts(g: &Geometry) -> [usize; 4] {
+    if !is_few(g) {
         return [0; 4];
     }
     let whole = |bytes: usize| bytes.checked_next_multiple_of(64).unwrap_or(usize::MAX);
-    let taps = taps(inst, g);
-    let sums = g.output[0].saturating_mul(g.output[1]).saturating_mul(g.n);
+    let taps = taps(g);
+    let sums = g.pixels().saturating_mul(g.n);
     let words = |n: usize| whole(n.saturating_mul(4));
     [
         whole(g.groups.saturating_mul(g.n).saturating_mul(g.k)),
@@ -65,8 +53,8 @@ pub(super) fn planes(
     let q = frame.array::<i8>(inst.q)?;
     let (layout, packed) = weights(frame, inst.w)?;
     let group_len = (packed.len() / g.groups.max(1)).max(1);
-    let taps = taps(inst, g);
-    let [w_len, padded_len, places_len, sums_len] = parts(inst, g);
+    let taps = taps(g);
+    let [w_len, padded_len, places_len, sums_len] = parts(g);
     let (w, rest) = scratch.bytes_mut().split_at_mut(w_len);
     let (padded, rest) = rest.split_at_mut(padded_len);
     let (places, rest) = rest.split_at_mut(places_len);
@@ -74,10 +62,10 @@ pub(super) fn planes(
     let padded = arena::elements_mut::<i8>(padded).ok_or(RunError::ProgramChanged)?;
     let places = arena::elements_mut::<i32>(places).ok_or(RunError::ProgramChanged)?;
     let sums = arena::elements_mut::<i32>(&mut rest[..sums_len]).ok_or(RunError::ProgramChanged)?;
-    let pixels = g.output[0] * g.output[1];
+    let pixels = g.pixels();
     let (w, sums) = (&mut w[..g.groups * g.n * g.k], &mut sums[..pixels * g.n]);
     let (padded, places) = (&mut padded[..taps.padded_len()], &mut places[..taps.places_len()]);
-    let area = g.input[0] * g.input[1] * g.channels;
+    let area = g.plane().saturating_mul(g.channels);
     for (packed, w) in packed.chunks_exact(group_len).zip(w.chunks_exact_mut(g.n * g.k)) {
         layout.unpack_into(g.n, g.k, packed, w).map_err(|_| RunError::ProgramChanged)?;
     }
