@@ -79,6 +79,11 @@ pub fn optimize(net: &Netlist, options: &Options) -> Result<(Netlist, Vec<Step>)
     Ok((mapped, steps))
 }
 
+/// As many samples as a network of this size is checked on in a few seconds.
+pub(crate) fn check_samples(net: &Netlist) -> u64 {
+    ((1 << 30) / net.n_nodes().max(1) as u64).clamp(512, 4096)
+}
+
 fn record(
     steps: &mut Vec<Step>,
     name: &'static str,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bitc_ir::eval::eval;
-use bitc_ir::netlist::Netlist;
+use bitc_ir::netlist::{self, Netlist};
 use bitc_ir::ops::LogicNet;
 use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Origin, Tensor, ValueId};
 
@@ -54,6 +54,7 @@ impl Pass for LogicDontCares {
             let Some(bits) = graph.input(node, 0) else { continue };
             // Nodes that are left out anyway need not be looked at row by row.
             let (net, counts) = logic::fold(&op.net, &[]);
+            netlist::compare(&op.net, &net, logic::check_samples(&op.net), 1).map_err(|e| fault(e.to_string()))?;
             let folded = Step { name: "fold", before: op.net.stats(), after: net.stats(), found: counts.to_string() };
             let mut seen = Seen::new(&net);
             look(graph, bits, cx.calibration(), &mut seen)?;

@@ -5,7 +5,7 @@
 //! thresholds of a feature give one bit, and comparisons that the network no longer reads go as well.
 //!
 //! Parameters: `check_samples`, the random samples that each step is checked on (4096; of networks of more than 262,144
-//! nodes fewer, as many as make 2^30 nodes); `input_min` and `input_max`, what all
+//! nodes fewer, as many as make 2^30 nodes, at least 512); `input_min` and `input_max`, what all
 //! features are known to be within, so that thresholds outside give constant bits. Values outside give other results.
 
 mod comparisons;
@@ -65,7 +65,7 @@ impl Pass for OptimizeLogic {
             let bits = graph.input(node, 0);
             let comparisons = bits.and_then(|v| Comparisons::of(graph, v));
             let inputs = comparisons.as_ref().map(|c| c.facts(self.domain)).unwrap_or_default();
-            let check_samples = self.check_samples.unwrap_or_else(|| default_samples(&op.net));
+            let check_samples = self.check_samples.unwrap_or_else(|| logic::check_samples(&op.net));
             let options = logic::Options { inputs, check_samples, ..logic::Options::default() };
             let origin = graph.node(node).origin.clone();
             let input = |message: String| PassError::Input { message, origin: Origin::default() };
@@ -90,11 +90,6 @@ impl Pass for OptimizeLogic {
         }
         Ok(changed)
     }
-}
-
-/// As many samples as a network of this size is checked on in a few seconds.
-fn default_samples(net: &Netlist) -> u64 {
-    ((1 << 30) / net.n_nodes().max(1) as u64).clamp(512, 4096)
 }
 
 /// The network over the comparisons that it reads, and the bits that those give.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bitc_ir::random::Random;
 use bitc_ir::{Graph, Tensor};
 use bitc_passes::samples;
 use clap::Args;
@@ -23,7 +24,8 @@ pub(super) struct DontCareArgs {
     /// on others may change: how many do is measured on rows held out.
     #[arg(long, help_heading = "Approximating a logic network", requires = "calib")]
     dont_cares: bool,
-    /// The rows held out: a part of those of `--calib`, or files of their own.
+    /// The rows held out: a part of those of `--calib`, drawn by `--seed` and kept from `--ternary` too, or files of their
+    /// own.
     #[arg(
         long,
         value_name = "PART|[NAME=]X.npy",
@@ -116,15 +118,12 @@ impl HeldOut {
     }
 }
 
-/// Seeded halves of the rows, each in order: those to see, and the part held out, which is neither none nor all.
+/// A seeded draw of the rows, both parts in order: those to see, and the part held out, which is neither none nor all.
 fn split(n: usize, part: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut rows: Vec<usize> = (0..n).collect();
-    let mut state = seed;
+    let mut random = Random::new(seed);
     for i in (1..n).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        rows.swap(i, ((u128::from(z ^ (z >> 31)) * (i as u128 + 1)) >> 64) as usize);
+        rows.swap(i, random.below(i as u64 + 1) as usize);
     }
     let n_held = ((n as f64 * part).round() as usize).clamp(1, n - 1);
     let mut seen = rows.split_off(n_held);

@@ -29,8 +29,8 @@ use crate::verify::{Absolute, Comparison, Flip, Subject, Tolerance};
   bitc verify model.yaml model.bit --rtol 1e-6 --atol 0 --json
   bitc verify model.onnx model.bit --input x.npy --expected onnxruntime.npy   against what another engine gave
 
-The exit code is 1 where they differ. An artifact that was compiled with --dont-cares needs data: it must follow its own
-graph, and agree with the model on as many rows as --agreement says. Rows in which an 8-bit activation was rounded to the other side of
+The exit code is 1 where they differ. An artifact that was compiled with --dont-cares needs data: it must follow the
+graph that it carries, if any, and agree with the model on as many rows as --agreement says. Rows in which an 8-bit activation was rounded to the other side of
 a tie are named and accepted while they are few and small, or each such activation is shown to lie next to
 the border and to make the whole difference.")]
 pub(super) struct Verify {
@@ -124,10 +124,11 @@ impl Verify {
             }
         }
         console.finish();
+        let follows = runs.iter().all(|r| r.comparison.follows_its_graph(tolerance.relative));
         let agree = if approximations.is_empty() {
             runs.iter().all(|r| r.comparison.agrees())
         } else {
-            runs.iter().all(|r| r.comparison.follows_its_graph(tolerance.relative) && self.agrees_enough(&r.comparison))
+            follows && runs.iter().all(|r| self.agrees_enough(&r.comparison))
         };
         if self.json {
             let mut report = self.report_json(&runs, agree);
@@ -150,6 +151,9 @@ impl Verify {
             Some(layer) => differ.node(layer),
             None => differ,
         };
+        if !approximations.is_empty() && !follows {
+            return Err(differ.hint("it does not even follow the graph that it carries").into());
+        }
         if !approximations.is_empty() {
             let least = format!("the model's class in at least {} of the rows (--agreement)", self.agreement);
             return Err(differ.expected(least).into());

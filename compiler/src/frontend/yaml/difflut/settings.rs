@@ -204,7 +204,7 @@ pub(super) fn sizes(fields: &mut Fields<'_>, key: &'static str) -> Option<Vec<us
 
 /// Notes keys that nobody knows; those that are known to act in training only are no news.
 pub(super) fn note_unread(fields: &Fields<'_>, what: &str, warnings: &mut Vec<Diagnostic>) {
-    let names: Vec<_> = fields.unread().into_iter().filter(|key| !is_known(key)).map(quoted).collect();
+    let names: Vec<_> = fields.unread().into_iter().filter(|key| why_unread(key).is_none()).map(quoted).collect();
     if !names.is_empty() {
         let d = Diagnostic::wrong_input(format!("keys of {what} that inference does not read"));
         warnings.push(d.found(names.join(", ")));
