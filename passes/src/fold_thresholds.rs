@@ -96,7 +96,7 @@ fn steps(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     } else if !alone {
         "something else reads the floats of the layer before, so they are stored"
     } else {
-        "it has more than two steps, so it rounds scaled sums: one instruction does both and stores integers"
+        "it has more than two steps, so it rounds scaled sums, in the instruction of the layer where that can be"
     }))
 }
 
