@@ -3,6 +3,7 @@
 use std::io::stderr;
 use std::path::{Path, PathBuf};
 
+use bitc_ir::eval::eval;
 use bitc_ir::{Graph, Tensor};
 use bitc_passes::CheckValues;
 use bitc_runtime::kernels;
@@ -15,14 +16,16 @@ use super::inputs::InputArgs;
 use super::model::{ModelArgs, PipelineArgs};
 use crate::backend::{self, EXPORTERS};
 use crate::compile;
-use crate::error::{Diagnostic, Failure, quoted};
+use crate::error::{Diagnostic, Failure, escape, quoted};
 use crate::explain::SourceNodes;
+use crate::frontend::Reals;
 use crate::lower::Target;
 use crate::notes::{Approximation, Notes};
 use crate::observe::{self, PrintAfter, Seen, Watch};
 use crate::output;
 use crate::pipeline::Pipeline;
-use crate::runnable::Runnable;
+use crate::runnable::{self, Runnable};
+use crate::verify::{Tolerance, difference};
 
 /// Compile a model into an artifact for the runtime
 #[derive(Debug, Args)]
@@ -40,7 +43,8 @@ pub(super) struct Compile {
     /// Where the result goes; `-` is standard output. Default: the model's name with a new extension, in this folder.
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// What is written; default by the extension of OUT, else bit.
+    /// What is written: bit, bir, onnx, dot, json, or of a logic network c, verilog, blif. Default: by the extension of
+    /// OUT, else bit.
     #[arg(long, value_name = "FORMAT")]
     emit: Option<String>,
     /// The machines that weight layouts are chosen for: any, native, avx512, avx2 or neon.
@@ -237,7 +241,9 @@ impl Compile {
             Notes::of_graph(&graph).approximations.iter().for_each(|a| console.note(&a.text()));
         }
         if self.model_args.discretizes() {
-            self.compare_with_reals(&mut graph, console).map_err(|f| f.file(&file))?;
+            let doubt = self.compare_with_reals(&mut graph, console).map_err(|f| f.file(&file))?;
+            doubt.iter().for_each(|w| console.warn(w));
+            warnings.extend(doubt);
         }
         console.step("writing the result");
         let settings = backend::Options { target, strip: self.strip, full: true };
@@ -262,30 +268,38 @@ impl Compile {
         Ok(())
     }
 
-    /// Says on the user's data how far a network of bits agrees with the real numbers that it stands for.
-    fn compare_with_reals(&self, graph: &mut Graph, console: &Console) -> Result<(), Failure> {
-        let source = self.model_args.import_with_reals(&self.model)?.graph;
+    /// Says on the user's data how far a network of bits agrees with the real numbers that it stands for. Returns a
+    /// warning where there are none.
+    fn compare_with_reals(&self, graph: &mut Graph, console: &Console) -> Result<Option<Diagnostic>, Failure> {
+        if self.model_args.import_as(&self.model, Reals::Refused).is_ok() {
+            let none = "`--discretize` changed nothing: the model has no real-valued nodes of a logic network";
+            return Ok(Some(Diagnostic::wrong_input(none).file(self.model.display().to_string())));
+        }
+        let source = self.model_args.import_as(&self.model, Reals::Numbers)?.graph;
         let inputs = self.inputs.read(&Runnable::Graph(Box::new(source.clone())))?;
-        let failed = |e: bitc_ir::eval::EvalError| Diagnostic::wrong_input(e.to_string());
-        let expected = bitc_ir::eval::eval(&source, &inputs).map_err(failed)?;
-        let found = bitc_ir::eval::eval(graph, &inputs).map_err(failed)?;
-        for ((expected, found), output) in expected.iter().zip(&found).zip(source.outputs()) {
-            let width = expected.dims().last().copied().unwrap_or(1).max(1);
-            let (expected, found) = (expected.to_f64(), found.to_f64());
-            let first_max = |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-            let rows = || expected.chunks(width).zip(found.chunks(width));
-            let (n, same) = (rows().count(), rows().filter(|(e, f)| first_max(e) == first_max(f)).count());
-            let figures = [("input_rows", n as f64), ("argmax_agreement", same as f64 / n.max(1) as f64)];
-            let figures = figures.map(|(name, value)| (name.to_owned(), value)).into();
-            Approximation { method: Approximation::DISCRETIZE.to_owned(), figures }.note(graph);
-            let apart = expected.iter().zip(&found).map(|(e, f)| (e - f).abs()).fold(0.0, f64::max);
+        let expected = eval(&source, &inputs).map_err(|e| runnable::eval_error(&e))?;
+        let found = eval(graph, &inputs).map_err(|e| runnable::eval_error(&e))?;
+        let pairs = expected.iter().zip(&found).zip(source.outputs());
+        let differences = pairs.map(|((a, b), output)| difference(&output.name, a, b, Tolerance::default()));
+        for (i, d) in differences.enumerate() {
+            let part = d.argmax_agree.map(|same| same as f64 / d.n_rows.max(1) as f64);
+            // The classes of a network are those of its first output.
+            if i == 0 {
+                let figures = [("input_rows", Some(d.n_rows as f64)), ("argmax_agreement", part)];
+                let figures = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+                Approximation { method: Approximation::DISCRETIZE.to_owned(), figures }.note(graph);
+            }
+            let largest = d.argmax_agree.zip(part).map(|(same, part)| {
+                format!("the largest is the same in {same} of {} rows ({:.2} %), ", d.n_rows, 100.0 * part)
+            });
             console.note(&format!(
-                "discretized: the largest of `{}` is the same in {same} of {n} rows ({:.2} %), values differ by up to {apart}",
-                output.name,
-                100.0 * same as f64 / n.max(1) as f64
+                "discretized `{}`: {}values differ by up to {}",
+                escape(&d.name),
+                largest.unwrap_or_default(),
+                d.max_abs
             ));
         }
-        Ok(())
+        Ok(None)
     }
 
     fn format(&self) -> Result<&'static str, Diagnostic> {

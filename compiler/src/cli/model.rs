@@ -109,9 +109,9 @@ impl ModelArgs {
         self.discretize
     }
 
-    /// The model with its real-valued nodes as they are.
-    pub(super) fn import_with_reals(&self, path: &Path) -> Result<Imported, Failure> {
-        let options = frontend::Options { reals: Reals::Numbers, ..self.options() };
+    /// The model with its real-valued nodes taken for something else.
+    pub(super) fn import_as(&self, path: &Path, reals: Reals) -> Result<Imported, Failure> {
+        let options = frontend::Options { reals, ..self.options() };
         compile::import(&Source::read(&self.find(path)?)?, &options)
     }
 }

@@ -222,6 +222,7 @@ fn real_valued_nodes_are_discretized_when_asked() {
     bench.array("x.npy", &Tensor::new(&[5, 2], &x));
     let done = bench.ok("compile gates.yaml --discretize --input x.npy -o gates.bit");
     assert!(done.stderr.contains("is the same in"), "{done:?}");
+    assert!(done.stderr.contains("of 5 rows"), "{done:?}");
     bench.ok("run gates.bit --input x.npy --output y.npy");
     bench.ok("run gates.yaml --discretize --input x.npy --output z.npy");
     let found = bench.read("y.npy").to_vec::<f32>().unwrap();
@@ -234,6 +235,11 @@ fn real_valued_nodes_are_discretized_when_asked() {
         [gate(9, h[2], h[0]), gate(1, h[1], h[0])].map(|v| v as f32 / 2.0)
     });
     assert_eq!(found, expected.collect::<Vec<_>>());
+    // Where there is nothing to discretize, the artifact is no approximation.
+    bench.array("m.npy", &Tensor::splat(&[2, 20], 0.5f32));
+    let done = bench.ok("compile mlp.yaml --discretize --input m.npy -o mlp.bit --json");
+    assert!(done.stderr.contains("warning: mlp.yaml: `--discretize` changed nothing"), "{done:?}");
+    assert!(done.stdout.contains("\"approximations\":[]") && done.stdout.contains("changed nothing"), "{done:?}");
 }
 
 #[test]
