@@ -34,8 +34,6 @@ pub struct Search<'a> {
     inputs: &'a [Tensor],
     expected: Vec<Tensor>,
     tolerance: f64,
-    /// The smallest of the largest values of the outputs: what flips are measured by.
-    magnitude: f64,
 }
 
 /// Activations that a pass rounds to the other side of a border between integers.
@@ -68,9 +66,7 @@ impl<'a> Search<'a> {
         tolerance: f64,
     ) -> Result<Self, Diagnostic> {
         let expected = eval(source, inputs).map_err(|e| runnable::eval_error(&e))?;
-        let largest = |t: &Tensor| t.to_f64().iter().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
-        let magnitude = expected.iter().map(largest).fold(f64::INFINITY, f64::min);
-        Ok(Self { source, pipeline, inputs, expected, tolerance, magnitude })
+        Ok(Self { source, pipeline, inputs, expected, tolerance })
     }
 
     /// The outputs of the source.
@@ -115,7 +111,7 @@ impl<'a> Search<'a> {
         if !self.differs(difference) {
             return Ok((difference, Vec::new()));
         }
-        let tolerance = Tolerance { relative: 0.0, absolute: Absolute::Value(self.tolerance * self.magnitude) };
+        let tolerance = Tolerance { relative: 0.0, absolute: Absolute::OfLargest(self.tolerance) };
         let (source, graph) = ((self.source, &self.expected[..]), (graph, &found[..]));
         Ok(match verify::flips_between(source, graph, self.inputs, tolerance)? {
             Some(flips) => (0.0, flips),

@@ -15,8 +15,13 @@ use crate::notes::Notes;
 /// Operations that multiply with weights, as a source has them.
 const PRODUCTS: [&str; 6] = ["linear", "conv2d", "matmul", "einsum", "bit_linear", "bit_conv2d"];
 
-/// The passes whose reasons say best why a layer stayed float, the best first.
-const REASONS: [&str; 3] = ["rewrite-to-ternary", "ternarize-weights", "linear-to-bit-linear"];
+/// Passes that see to the weights of layers.
+const REWRITE: &str = "rewrite-to-ternary";
+const TERNARIZE: &str = "ternarize-weights";
+const TO_BIT_LINEAR: &str = "linear-to-bit-linear";
+
+/// Those whose reasons say best why a layer stayed float, the best first.
+const REASONS: [&str; 3] = [REWRITE, TERNARIZE, TO_BIT_LINEAR];
 
 /// The nodes of a source: names and the operations that carry them, without the weights.
 #[derive(Clone, Debug, Default)]
@@ -127,23 +132,23 @@ impl Outcome<'_> {
     fn of_layer(&self, name: &str) -> String {
         let became: Vec<NodeId> = self.became.get(name).cloned().unwrap_or_default();
         let remarks = || self.said.get(name).into_iter().flatten();
-        let blocked = |pass: &&str| {
+        let blocked = |pass: &str| {
             remarks().find_map(|r| match &r.kind {
-                RemarkKind::Blocked(reason) if r.pass == *pass => Some(reason.to_string()),
+                RemarkKind::Blocked(reason) if r.pass == pass => Some(reason.to_string()),
                 _ => None,
             })
         };
         let mut parts: Vec<String> = Vec::new();
         for (mut text, integers) in became.iter().filter_map(|&id| self.few_bit_layer(id)) {
             // Few-bit weights with float activations are a choice, or something stood in the way.
-            if let Some(reason) = blocked(&REASONS[2]).filter(|_| !integers) {
+            if let Some(reason) = blocked(TO_BIT_LINEAR).filter(|_| !integers) {
                 text.push_str(&format!(", since {reason}"));
             }
             if !parts.contains(&text) {
                 parts.push(text);
             }
         }
-        let notes = remarks().filter(|r| r.pass == REASONS[0]).filter_map(|r| match &r.kind {
+        let notes = remarks().filter(|r| r.pass == REWRITE).filter_map(|r| match &r.kind {
             RemarkKind::Note(note) => Some(note.clone()),
             _ => None,
         });
@@ -151,7 +156,7 @@ impl Outcome<'_> {
             parts.extend(notes);
             return format!("-> {}", parts.join("; "));
         }
-        let reason = REASONS.iter().find_map(blocked);
+        let reason = REASONS.into_iter().find_map(blocked);
         let ops: BTreeSet<&str> = became.iter().map(|&id| self.graph.node(id).op.name()).collect();
         let stays = ops.iter().any(|op| PRODUCTS.contains(op));
         let product = became.iter().find(|&&id| PRODUCTS.contains(&self.graph.node(id).op.name()));

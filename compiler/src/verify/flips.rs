@@ -213,6 +213,7 @@ fn next_to_border(
         _ => x.to_vec::<f32>()?,
     };
     let width = steps.len().div_ceil(rows).max(1);
+    let layer = reader(graph, node);
     let near = steps.iter().zip(made.to_f64()).enumerate().filter_map(|(element, (&step, frozen))| {
         let (row, step) = (element / width, f64::from(step));
         let distance = (step - step.floor() - 0.5).abs();
@@ -221,15 +222,8 @@ fn next_to_border(
             return None;
         }
         let model = if frozen == below { above } else { below };
-        Some(Flip {
-            row,
-            layer: reader(graph, node),
-            frozen: frozen as i32,
-            model: model as i32,
-            distance,
-            node,
-            element,
-        })
+        let layer = layer.clone();
+        Some(Flip { row, layer, frozen: frozen as i32, model: model as i32, distance, node, element })
     });
     Some(near.collect())
 }
