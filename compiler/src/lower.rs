@@ -26,7 +26,6 @@ pub(crate) use consts::unstored;
 pub(crate) use cx::const_type as stored_type;
 pub use dims::DimTable;
 pub use layouts::{Choice, Target, choose};
-pub use requantize::layer_before;
 
 use std::collections::BTreeMap;
 
@@ -71,6 +70,8 @@ pub struct Program {
     pub const_of: BTreeMap<ValueId, ConstId>,
     /// Where the programs of networks went.
     pub network_of: BTreeMap<NodeId, ConstId>,
+    /// The layers whose sums the instructions of quantisers have as well.
+    pub layer_of: BTreeMap<NodeId, NodeId>,
 }
 
 /// An array that instructions read and write.

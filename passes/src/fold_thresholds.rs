@@ -13,6 +13,7 @@ use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
 use crate::layer::Layer;
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
+use crate::requantize::Chain;
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
 /// Sums up to this magnitude are exact in `f32`, in which layers hand them on.
@@ -75,25 +76,10 @@ fn sign(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
 /// Says what becomes of the sums of an integer layer in front of the next quantiser.
 fn steps(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let Op::QuantizeAct(quantizer) = &g.node(node).op else { return Err(Miss::NoMatch) };
-    let mut at = g.input(node, 0).ok_or(Miss::NoMatch)?;
-    let mut alone = g.uses().count(at) == 1;
-    // A step that the quantiser divides by, and numbers that move what it rounds.
-    while let Some(producer) = g.producer_id(at).filter(|&n| matches!(g.node(n).op, Op::Binary(_) | Op::Unary(_))) {
-        let from = |i: usize| g.input(producer, i).filter(|&v| g.constant(v).is_none());
-        at = match (&g.node(producer).op, from(0), from(1)) {
-            (Op::Binary(_), Some(x), None) | (Op::Binary(_), None, Some(x)) => x,
-            (Op::Unary(Unary(UnaryKind::Round)), Some(x), _) => x,
-            _ => return Err(Miss::NoMatch),
-        };
-        alone &= g.uses().count(at) == 1;
-    }
-    let layer = g.producer_id(at).ok_or(Miss::NoMatch)?;
-    if !matches!(g.node(layer).op, Op::BitLinear(_) | Op::BitConv2d(_)) {
-        return Err(Miss::NoMatch);
-    }
+    let chain = Chain::ending(g, g.uses(), node).ok_or(Miss::NoMatch)?;
     Err(Miss::blocked(if quantizer.form != Form::Integer {
         "it measures its scale on whole rows of the layer before, so the sums of that become floats first"
-    } else if !alone {
+    } else if !chain.alone {
         "something else reads the floats of the layer before, so they are stored"
     } else {
         "it has more than two steps, so it rounds scaled sums, in the instruction of the layer where that can be"

@@ -10,6 +10,7 @@ pub mod logic;
 pub mod manager;
 pub mod pass;
 pub mod registry;
+pub mod requantize;
 pub mod rewrite;
 pub mod samples;
 

@@ -386,6 +386,11 @@ impl<'g> Cx<'g> {
         self.program.network_of.insert(id, program);
     }
 
+    /// Says which layer the instruction of a quantiser sums up.
+    pub(super) fn note_sums(&mut self, quantizer: NodeId, layer: NodeId) {
+        self.program.layer_of.insert(quantizer, layer);
+    }
+
     /// Appends an instruction for several nodes, of which the one that is being lowered is the last.
     pub(super) fn emit_for(&mut self, members: &[NodeId], inst: impl Into<Inst>) {
         let names = members.iter().flat_map(|&member| self.names(member));

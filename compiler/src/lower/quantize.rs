@@ -16,7 +16,7 @@ use super::requantize;
 /// `quantize_act`.
 pub(super) fn quantize_act(cx: &mut Cx<'_>, id: NodeId, op: &QuantizeAct) -> Result<(), Refusal> {
     if let Some(chain) = cx.chains().ending(id).cloned() {
-        return requantize::requantized(cx, id, &chain);
+        return requantize::requantized(cx, id, op, &chain);
     }
     let input = cx.input(id, 0)?;
     let [q, scale] = cx.graph().node(id).outputs[..] else {

@@ -12,7 +12,7 @@ use bitc_runtime::{Executed, Program, Trace, View};
 use super::LayerDifference;
 use super::flips::rows_on_border;
 use crate::error::Diagnostic;
-use crate::lower::{Lowered, layer_before};
+use crate::lower::Lowered;
 use crate::runnable;
 
 /// What the evaluator has for every node, compared with what the runtime made as it goes.
@@ -209,7 +209,7 @@ impl Trace for Check<'_> {
             }
             Inst::BitLinearQuantize(BitLinearQuantize { layer: BitLinear { q, y, .. }, .. })
             | Inst::BitConv2dQuantize(BitConv2dQuantize { layer: BitConv2d { q, y, .. }, .. }) => {
-                if let Some(layer) = layer_before(self.graph(), node) {
+                if let Some(&layer) = self.lowered.program.layer_of.get(&node) {
                     self.sums(layer, step, *q);
                 }
                 if let Some((_, view)) = step.outputs.iter().find(|(id, _)| id == y) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bitc::backend::artifact;
-use bitc::lower::{Lowered, Target, layer_before, lower};
+use bitc::lower::{Lowered, Target, lower};
 use bitc_format::{BufferId, DType, Inst};
 use bitc_ir::ops::Op;
 use bitc_ir::ops::bit_linear::accumulate;
@@ -212,13 +212,14 @@ impl Trace for Check<'_> {
     fn executed(&mut self, step: &Executed<'_>) {
         assert_eq!(step.index, self.seen, "{}", self.context);
         self.seen += 1;
-        let graph = &self.reference.lowered.graph;
-        let Some(id) = self.reference.lowered.program.code[step.index].node else { return };
+        let (graph, program) = (&self.reference.lowered.graph, &self.reference.lowered.program);
+        let Some(id) = program.code[step.index].node else { return };
         let node = graph.node(id);
         // An instruction may complete a quantiser and have the sums of the layer before it.
+        let layer_of = |id| program.layer_of.get(&id).copied();
         let (layer, product) = match step.inst {
-            Inst::BitLinearQuantize(inst) => (layer_before(graph, id), Inst::BitLinear(inst.layer.clone())),
-            Inst::BitConv2dQuantize(inst) => (layer_before(graph, id), Inst::BitConv2d(inst.layer.clone())),
+            Inst::BitLinearQuantize(inst) => (layer_of(id), Inst::BitLinear(inst.layer.clone())),
+            Inst::BitConv2dQuantize(inst) => (layer_of(id), Inst::BitConv2d(inst.layer.clone())),
             inst => (Some(id), inst.clone()),
         };
         self.sums(layer.expect("a layer stands before its quantiser"), &product, step);
