@@ -97,6 +97,8 @@ pub struct Importer {
     pub extensions: &'static [&'static str],
     /// Whether the content is of this format beyond doubt.
     pub recognises: fn(&[u8]) -> bool,
+    /// Whether the file is the graph itself, so that one that breaks the rules is a fault of its author.
+    pub is_graph: bool,
     /// Makes the graph.
     pub import: fn(&Source, &Options) -> Result<Imported, Failure>,
 }
@@ -126,16 +128,12 @@ pub fn import_source(source: &Source, options: &Options) -> Result<Imported, Fai
         return Err(wrong.hint("it is one of DiffLUT models").file(file).into());
     }
     let imported = (importer.import)(source, options).map_err(|f| f.file(&file))?;
-    let faults = match bitc_ir::verify::verify(&imported.graph, Facts::NONE) {
-        Ok(()) => Vec::new(),
-        Err(faults) => faults
-            .iter()
-            .map(|f| {
-                Diagnostic::bug(format!("the {} importer made a wrong graph: {f}", importer.name)).file(file.as_str())
-            })
-            .collect(),
+    let faults = bitc_ir::verify::verify(&imported.graph, Facts::NONE).err().unwrap_or_default();
+    let fault = |f: &bitc_ir::Fault| match importer.is_graph {
+        true => Diagnostic::wrong_input(f.to_string()),
+        false => Diagnostic::bug(format!("the {} importer made a wrong graph: {f}", importer.name)),
     };
-    Failure::check(faults)?;
+    Failure::check(faults.iter().map(|f| fault(f).file(file.as_str())).collect())?;
     Ok(imported)
 }
 

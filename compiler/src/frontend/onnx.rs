@@ -8,7 +8,7 @@ use crate::error::{Diagnostic, Failure, Kind};
 use crate::files::Folder;
 
 pub(super) const IMPORTER: Importer =
-    Importer { name: "ONNX model", extensions: &["onnx"], recognises: looks_like_onnx, import };
+    Importer { name: "ONNX model", extensions: &["onnx"], recognises: looks_like_onnx, is_graph: false, import };
 
 fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
     let mut folder =

@@ -3,14 +3,15 @@
 use std::cell::RefCell;
 
 use bitc_ir::text::{Reference, Resolver};
-use bitc_ir::{DType, Facts, Tensor, TensorType};
+use bitc_ir::{DType, Tensor, TensorType};
 use bitc_onnx::external::{Location, Resolver as _};
 
 use super::{Imported, Importer, Options, Source};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::files::Folder;
 
-pub(super) const IMPORTER: Importer = Importer { name: "text IR", extensions: &["bir"], recognises, import };
+pub(super) const IMPORTER: Importer =
+    Importer { name: "text IR", extensions: &["bir"], recognises, is_graph: true, import };
 
 /// Text IR begins with `graph`, perhaps after comments.
 fn recognises(bytes: &[u8]) -> bool {
@@ -29,12 +30,7 @@ fn import(source: &Source, options: &Options) -> Result<Imported, Failure> {
     let folder =
         Folder::of(&source.path).map_err(|e| Diagnostic::wrong_input(format!("cannot open the folder: {e}")))?;
     match bitc_ir::text::parse(text, &Beside(RefCell::new(folder))) {
-        Ok(graph) => {
-            // Whoever writes text can break the rules of a graph, which no other importer may.
-            let faults = bitc_ir::verify::verify(&graph, Facts::NONE).err().unwrap_or_default();
-            Failure::check(faults.iter().map(|f| Diagnostic::wrong_input(f.to_string())).collect())?;
-            Ok(Imported { graph, warnings: Vec::new() })
-        }
+        Ok(graph) => Ok(Imported { graph, warnings: Vec::new() }),
         Err(errors) => {
             let fault = |e: &bitc_ir::text::ParseError| {
                 Diagnostic::wrong_input(e.message.as_str()).line(e.at.line.into(), e.at.column.into())

@@ -31,7 +31,8 @@ use fields::{Faults, Fields};
 use layer::{Bias, Conv, Dense, Kind, Layer};
 use parameters::Parameters;
 
-pub(super) const IMPORTER: Importer = Importer { name: "YAML model", extensions: &["yaml", "yml"], recognises, import };
+pub(super) const IMPORTER: Importer =
+    Importer { name: "YAML model", extensions: &["yaml", "yml"], recognises, is_graph: false, import };
 
 /// The models that `model:` may name.
 const MODELS: [&str; 3] = ["bit_mlp", "sequential", "lut_network"];
