@@ -151,6 +151,33 @@ const LAYER: &str = "graph @g(%x: f32[N, 6]) {
 }";
 
 #[test]
+fn a_quantiser_of_which_one_result_is_read_comes_back() {
+    let weights = "const %w: t2[4, 6] = random(seed = 1) const %s: f32[4] = dense [0.5, 1, 2, 0.25]
+        const %one: f32 = dense [1.0]";
+    for form in ["divide", "reciprocal", "quotient", "integer"] {
+        for (read, kept) in [("bit_linear(%q, %one, %w, %s)", true), ("neg(%qs)", form != "integer")] {
+            let text = format!(
+                "graph @g(%x: f32[N, 6]) {{ {weights}
+                 %q, %qs = quantize_act(%x) {{form = \"{form}\"}} %y = {read} return %y }}"
+            );
+            let mut source = parse(&text, &NoReferences).unwrap();
+            source.compact();
+            for export_form in [Form::Functions, Form::Inline] {
+                let model = export(&source, &Options { form: export_form, ..Options::default() }).unwrap();
+                let bytes = encode(&model);
+                let back = read_back(&bytes, false).unwrap();
+                let found = back.nodes().map(|(_, n)| n.op.name()).collect::<Vec<_>>();
+                let is_there = found.contains(&"quantize_act");
+                assert!(is_there || !kept && export_form == Form::Inline, "{form}, {read}, {export_form:?}: {found:?}");
+                for bodies in [false, true] {
+                    assert_eq!(differences(&source, &bytes, bodies), [""; 0], "{form}, {read}, {export_form:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_definition_that_was_changed_reads_as_what_it_is() {
     let source = parse(LAYER, &NoReferences).unwrap();
     let model = export(&source, &Options { form: Form::Inline, ..Options::default() }).unwrap();

@@ -94,12 +94,7 @@ fn quantize(s: &mut Scope, x: &str, form: Form, carrier: Carrier) -> Vec<String>
         s.op("Equal", &[m, &none], Vec::new())
     };
     let (scaled, scale) = match form {
-        Form::Integer => {
-            // One, with as many axes as the activations.
-            let shape = s.param_ints("scale_shape");
-            let one = s.f32(1.0);
-            (x.to_owned(), s.op("Expand", &[&one, &shape], Vec::new()))
-        }
+        Form::Integer => (x.to_owned(), None),
         Form::Divide => {
             let m = largest(s, x);
             let levels = s.param_f32("levels");
@@ -109,7 +104,7 @@ fn quantize(s: &mut Scope, x: &str, form: Form, carrier: Carrier) -> Vec<String>
             // A group of zeros quantises to zeros, whatever it is divided by.
             let (none, one) = (zero(s, &m), s.f32(1.0));
             let divisor = s.op("Where", &[&none, &one, &divisor], Vec::new());
-            (s.op("Div", &[x, &divisor], Vec::new()), scale)
+            (s.op("Div", &[x, &divisor], Vec::new()), Some(scale))
         }
         Form::Reciprocal | Form::Quotient => {
             let m = largest(s, x);
@@ -129,18 +124,26 @@ fn quantize(s: &mut Scope, x: &str, form: Form, carrier: Carrier) -> Vec<String>
             };
             let scale = s.op("Div", &[&one, &factor], Vec::new());
             let scale = unless_none(s, &scale);
-            (s.op("Mul", &[x, &factor], Vec::new()), scale)
+            (s.op("Mul", &[x, &factor], Vec::new()), Some(scale))
         }
     };
     let rounded = s.op("Round", &[&scaled], Vec::new());
     let (low, high) = (s.param_f32("low"), s.param_f32("high"));
     let q = s.op("Clip", &[&rounded, &low, &high], Vec::new());
-    if carrier == Carrier::Floats {
-        return vec![q, scale];
-    }
-    let offset = s.f32(f32::from(ZERO_POINT));
-    let shifted = s.op("Add", &[&q, &offset], Vec::new());
-    vec![s.cast(&shifted, DType::U8), scale]
+    let q = match carrier {
+        Carrier::Floats => q,
+        Carrier::Bytes => {
+            let offset = s.f32(f32::from(ZERO_POINT));
+            let shifted = s.op("Add", &[&q, &offset], Vec::new());
+            s.cast(&shifted, DType::U8)
+        }
+    };
+    // A scale of one has as many axes as the activations. It comes last, since often nobody reads it.
+    let scale = scale.unwrap_or_else(|| {
+        let (one, shape) = (s.f32(1.0), s.param_ints("scale_shape"));
+        s.op("Expand", &[&one, &shape], Vec::new())
+    });
+    vec![q, scale]
 }
 
 /// The largest magnitude over the axes, not below its floor.

@@ -3,13 +3,14 @@
 //! The first node of each carries a mark: the operator and its attributes. Who reads the model writes the definition of
 //! that operator anew and compares it node by node and constant by constant with what stands there. Only where all is
 //! equal, and nothing else reads what is inside, does the operator take the place of the nodes. So a mark is never
-//! believed: a model that another tool has changed reads as what it says.
+//! believed: a model that another tool has changed reads as what it says. Of an operator with several results, what makes
+//! one that nobody reads need not be there.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::bodies::{self, Carrier};
 use super::convert::{attr_float, attr_int, attr_ints};
-use super::scope::Scope;
+use super::scope::{Scope, needed};
 use super::{DOMAIN, META_PREFIX};
 use crate::proto::{
     AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto, attribute_type as kind,
@@ -94,11 +95,41 @@ fn operator(
     });
     scope.begin_call(&attributes);
     let results = bodies::define(&mut scope, name, formal, Carrier::Bytes)?;
-    let own: BTreeMap<&str, &TensorProto> = scope.constants.iter().map(|t| (t.name.as_str(), t)).collect();
-    let found = nodes.get(..scope.nodes.len())?;
-    // What the names of the definition are called here.
+    // What nobody reads of several results is not written.
+    let some = results.iter().map(std::slice::from_ref).filter(|_| results.len() > 1);
+    std::iter::once(&results[..]).chain(some).find_map(|wanted| {
+        let definition = needed(scope.nodes.clone(), wanted.iter());
+        let found = nodes.get(..definition.len())?;
+        let names = matched(&definition, &scope.constants, found, wanted, constants, readers)?;
+        let actual = |n: &str| names.get(n).cloned();
+        let last = found.last()?;
+        let node = NodeProto {
+            input: formal.iter().map(|n| actual(n)).collect::<Option<_>>()?,
+            output: results.iter().map(|n| actual(n).filter(|_| wanted.contains(n)).unwrap_or_default()).collect(),
+            op_type: name.to_owned(),
+            domain: DOMAIN.to_owned(),
+            attribute: attributes.clone(),
+            name: last.name.clone(),
+            metadata_props: last.metadata_props.iter().filter(|e| e.key != key()).cloned().collect(),
+            ..NodeProto::default()
+        };
+        Some((node, found.len()))
+    })
+}
+
+/// What the names of a definition are called in the nodes that stand there; `None` if those are other nodes, or something
+/// else reads what is inside.
+fn matched(
+    definition: &[NodeProto],
+    own: &[TensorProto],
+    found: &[NodeProto],
+    results: &[String],
+    constants: &HashMap<&str, &TensorProto>,
+    readers: &HashMap<&str, usize>,
+) -> Option<BTreeMap<String, String>> {
+    let own: BTreeMap<&str, &TensorProto> = own.iter().map(|t| (t.name.as_str(), t)).collect();
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    for (mine, theirs) in scope.nodes.iter().zip(found) {
+    for (mine, theirs) in definition.iter().zip(found) {
         let same = mine.op_type == theirs.op_type
             && theirs.domain.is_empty()
             && mine.attribute == theirs.attribute
@@ -121,27 +152,14 @@ fn operator(
             }
         }
     }
-    // Nothing but the definition reads what is inside of it.
-    let inside = scope.nodes.iter().flat_map(|n| &n.output).filter(|n| !results.contains(n));
+    let inside = definition.iter().flat_map(|n| &n.output).filter(|n| !results.contains(n));
     for inner in inside {
-        let within = scope.nodes.iter().flat_map(|n| &n.input).filter(|n| *n == inner).count();
+        let within = definition.iter().flat_map(|n| &n.input).filter(|n| *n == inner).count();
         if readers.get(names.get(inner.as_str())?).copied().unwrap_or(0) != within {
             return None;
         }
     }
-    let actual = |n: &str| names.get(n).map(|&n| n.to_owned());
-    let last = found.last()?;
-    let node = NodeProto {
-        input: formal.iter().map(|n| actual(n)).collect::<Option<_>>()?,
-        output: results.iter().map(|n| actual(n)).collect::<Option<_>>()?,
-        op_type: name.to_owned(),
-        domain: DOMAIN.to_owned(),
-        attribute: attributes,
-        name: last.name.clone(),
-        metadata_props: last.metadata_props.iter().filter(|e| e.key != key()).cloned().collect(),
-        ..NodeProto::default()
-    };
-    Some((node, found.len()))
+    Some(names.into_iter().map(|(mine, theirs)| (mine.to_owned(), theirs.to_owned())).collect())
 }
 
 /// Whether two constants are equal but for their names; both have their data as bytes in the model.

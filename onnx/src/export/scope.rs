@@ -239,6 +239,20 @@ impl Scope {
     }
 }
 
+/// The nodes that some values need, in order.
+pub(super) fn needed<'n>(nodes: Vec<NodeProto>, values: impl Iterator<Item = &'n String>) -> Vec<NodeProto> {
+    let mut needed: BTreeSet<String> = values.cloned().collect();
+    let mut kept: Vec<NodeProto> = Vec::new();
+    for node in nodes.into_iter().rev() {
+        if node.output.iter().any(|n| needed.contains(n)) {
+            needed.extend(node.input.iter().cloned());
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
 /// A scalar of any element type that is stored in whole bytes.
 pub(super) fn scalar_tensor(dtype: DType, value: f64) -> Tensor {
     let wide = Tensor::scalar(value);

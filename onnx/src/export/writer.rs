@@ -7,13 +7,11 @@ use bitc_ir::{Dim, Graph, Node, Shape, ValueDef, ValueId};
 
 use super::convert::{attr_int, fixed, value_info};
 use super::cx::{Cx, No, rename};
-use super::scope::Scope;
+use super::scope::{Scope, needed};
 use super::{
     DOMAIN, DOMAIN_VERSION, Form, META_PREFIX, NEWEST_OPSET, OPSET_KEY, ORIGIN_KEY, Options, Refusal, bodies, table,
 };
-use crate::proto::{
-    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
-};
+use crate::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto};
 
 pub(super) struct Writer<'g> {
     pub(super) graph: &'g Graph,
@@ -289,15 +287,7 @@ impl Writer<'_> {
             .iter()
             .filter_map(|&v| Some(value_info(self.names[v.index()].as_ref()?, self.graph.ty(v))))
             .collect();
-        let mut needed: BTreeSet<String> = outputs.iter().map(|o| o.name.clone()).collect();
-        let mut nodes: Vec<NodeProto> = Vec::new();
-        for node in std::mem::take(&mut self.scope.nodes).into_iter().rev() {
-            if node.output.iter().any(|n| needed.contains(n)) {
-                needed.extend(node.input.iter().cloned());
-                nodes.push(node);
-            }
-        }
-        nodes.reverse();
+        let nodes = needed(std::mem::take(&mut self.scope.nodes), outputs.iter().map(|o| &o.name));
         let defined: BTreeSet<&String> = nodes.iter().flat_map(|n| &n.output).collect();
         let results: BTreeSet<&String> = outputs.iter().map(|o| &o.name).collect();
         let mut infos = Vec::new();
@@ -319,7 +309,9 @@ impl Writer<'_> {
         }));
         let used = |f: &FunctionProto| nodes.iter().any(|n| n.domain == DOMAIN && n.op_type == f.name);
         let functions = self.functions.into_values().filter(|f| used(f)).collect();
-        let initializer = self.scope.constants.into_iter().filter(|t| needed.contains(&t.name)).collect();
+        let read: BTreeSet<&String> =
+            nodes.iter().flat_map(|n| &n.input).chain(outputs.iter().map(|o| &o.name)).collect();
+        let initializer = self.scope.constants.into_iter().filter(|t| read.contains(&t.name)).collect();
         let graph = GraphProto {
             name: if self.graph.name.is_empty() { "graph".into() } else { self.graph.name.clone() },
             initializer,
