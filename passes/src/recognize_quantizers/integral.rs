@@ -1,26 +1,36 @@
 //! Integers without a measured scale: those with a constant one, and values that can be nothing else.
 
 use bitc_ir::ops::{BinaryKind, Dequantize};
-use bitc_ir::{Dim, NodeId, Op, Shape};
+use bitc_ir::{Dim, NodeId, Op, Shape, Tensor};
 
 use super::integers_in;
 use crate::integers::{Evidence, Integers, binary, integers_of, number, ones};
 use crate::rewrite::{Editor, Miss, Replacement};
 
-/// `dequantize(q, 1) * c == dequantize(q, c)` for one number c; `q` is what rounds to integers by itself.
+/// `dequantize(q, 1) * c == dequantize(q, c)` and `dequantize(q, 1) / c == dequantize(q, 1 / c)` for one number c; `q` is
+/// what rounds to integers by itself.
 pub(super) fn constant_scale(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
     let result = g.node(node).outputs[0];
-    let Some((BinaryKind::Mul, a, b)) = binary(g, result) else { return Err(Miss::NoMatch) };
-    for (integers, c) in [(a, b), (b, a)] {
+    let (divides, pairs) = match binary(g, result) {
+        Some((BinaryKind::Mul, a, b)) => (false, vec![(a, b), (b, a)]),
+        Some((BinaryKind::Div, a, b)) => (true, vec![(a, b)]),
+        _ => return Err(Miss::NoMatch),
+    };
+    for (integers, c) in pairs {
         let Some((q, false)) = integers_in(g, integers) else { continue };
         if g.constant(c).is_none() {
             continue;
         }
-        if number(g, c).is_none() || g.ty(result).shape != g.ty(q).shape {
+        let Some(number) = number(g, c).filter(|_| g.ty(result).shape == g.ty(q).shape) else {
             return Err(Miss::blocked("its scale is not one number"));
-        }
+        };
+        let step = match divides {
+            true if number == 0.0 => return Err(Miss::blocked("it divides by zero")),
+            true => g.add_const("", Tensor::scalar((1.0 / number) as f32)),
+            false => c,
+        };
         let shape = Shape(vec![Dim::from(1); g.ty(q).shape.rank()]);
-        let scale = ones(g, c, shape)?;
+        let scale = ones(g, step, shape)?;
         return Ok(g.add(Dequantize::default(), &[Some(q), Some(scale)])?.into());
     }
     Err(Miss::NoMatch)
