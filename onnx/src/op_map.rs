@@ -10,6 +10,7 @@ mod contrib;
 mod depth;
 mod einsum;
 mod elementwise;
+mod fused;
 mod grid;
 mod image;
 mod indices;
@@ -91,6 +92,7 @@ const TABLES: &[&[Entry]] = &[
     shape::TABLE,
     quantize::TABLE,
     contrib::TABLE,
+    fused::TABLE,
     loss::TABLE,
     attention::TABLE,
     resize::TABLE,
@@ -137,6 +139,10 @@ pub(crate) fn unknown(domain: &str, op: &str, version: i64) -> Cause {
     let hint = match (known_later, domain) {
         (Some(since), _) => format!("it is known from version {since} on, the model imports {version}"),
         (None, "") => "see `bitc list ops` for what is supported".into(),
+        (None, "com.microsoft.nchwc") => {
+            "onnxruntime wrote this for one machine: optimize the model with ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL"
+                .into()
+        }
         (None, _) => "export the model with a body for it as a model-local function, or with standard operators".into(),
     };
     Cause::UnknownOp {

@@ -13,7 +13,8 @@ use crate::error::Cause;
 use crate::import::attrs::{invalid, required};
 use crate::import::node::{NodeCx, Outputs, unsupported};
 
-const fn ms(op: &'static str, rule: super::Rule) -> Entry {
+/// An operator of `com.microsoft`.
+pub(super) const fn ms(op: &'static str, rule: super::Rule) -> Entry {
     Entry { domain: "com.microsoft", op, since: 1, rule }
 }
 

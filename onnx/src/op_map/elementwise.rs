@@ -241,8 +241,12 @@ fn leaky_relu(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.attrs.ignore(&["consumed_inputs"]);
     let alpha = cx.attrs.float_or("alpha", 0.01)?;
     let x = cx.input(0)?;
-    let below = with_scalar(cx, "mul", x, f64::from(alpha))?;
-    Ok(vec![split_at_zero(cx, x, below)?])
+    Ok(vec![leaky_relu_of(cx, x, f64::from(alpha))?])
+}
+
+pub(super) fn leaky_relu_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64) -> Result<ValueId, Cause> {
+    let below = with_scalar(cx, "mul", x, alpha)?;
+    split_at_zero(cx, x, below)
 }
 
 fn prelu(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -273,16 +277,24 @@ fn elu(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.attrs.ignore(&["consumed_inputs"]);
     let alpha = f64::from(cx.attrs.float_or("alpha", 1.0)?);
     let x = cx.input(0)?;
+    Ok(vec![elu_of(cx, x, alpha)?])
+}
+
+pub(super) fn elu_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64) -> Result<ValueId, Cause> {
     let below = exp_minus_one(cx, x, 1.0, alpha)?;
-    Ok(vec![split_at_zero(cx, x, below)?])
+    split_at_zero(cx, x, below)
 }
 
 fn celu(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let alpha = f64::from(cx.attrs.float_or("alpha", 1.0)?);
     let x = cx.input(0)?;
+    Ok(vec![celu_of(cx, x, alpha)?])
+}
+
+pub(super) fn celu_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64) -> Result<ValueId, Cause> {
     let below = exp_minus_one(cx, x, alpha, alpha)?;
-    Ok(vec![split_at_zero(cx, x, below)?])
+    split_at_zero(cx, x, below)
 }
 
 fn selu(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -292,22 +304,29 @@ fn selu(cx: &mut NodeCx<'_, '_>) -> Outputs {
     let (alpha, gamma) = if cx.version < 6 { (1.6732, 1.0507) } else { (1.673_263_2, 1.050_701) };
     let (alpha, gamma) = (cx.attrs.float_or("alpha", alpha)?, cx.attrs.float_or("gamma", gamma)?);
     let x = cx.input(0)?;
-    let below = exp_minus_one(cx, x, 1.0, f64::from(alpha))?;
-    let y = split_at_zero(cx, x, below)?;
-    Ok(vec![with_scalar(cx, "mul", y, f64::from(gamma))?])
+    Ok(vec![selu_of(cx, x, f64::from(alpha), f64::from(gamma))?])
+}
+
+pub(super) fn selu_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64, gamma: f64) -> Result<ValueId, Cause> {
+    let y = elu_of(cx, x, alpha)?;
+    with_scalar(cx, "mul", y, gamma)
 }
 
 fn thresholded_relu(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let alpha = cx.attrs.float_or("alpha", 1.0)?;
     let x = cx.input(0)?;
-    let condition = with_scalar(cx, "greater", x, f64::from(alpha))?;
+    Ok(vec![thresholded_relu_of(cx, x, f64::from(alpha))?])
+}
+
+pub(super) fn thresholded_relu_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64) -> Result<ValueId, Cause> {
+    let condition = with_scalar(cx, "greater", x, alpha)?;
     let zero = cx.scalar(cx.dtype(x), 0.0)?;
-    Ok(vec![cx.simple("where", &[condition, x, zero])?])
+    cx.simple("where", &[condition, x, zero])
 }
 
 /// `max(0, min(1, alpha * x + beta))`.
-fn hard_sigmoid_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64, beta: f64) -> Result<ValueId, Cause> {
+pub(super) fn hard_sigmoid_of(cx: &mut NodeCx<'_, '_>, x: ValueId, alpha: f64, beta: f64) -> Result<ValueId, Cause> {
     let scaled = with_scalar(cx, "mul", x, alpha)?;
     let shifted = with_scalar(cx, "add", scaled, beta)?;
     let dtype = cx.dtype(x);
@@ -326,8 +345,12 @@ fn hard_sigmoid(cx: &mut NodeCx<'_, '_>) -> Outputs {
 fn hard_swish(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
+    Ok(vec![hard_swish_of(cx, x)?])
+}
+
+pub(super) fn hard_swish_of(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
     let gate = hard_sigmoid_of(cx, x, 1.0 / 6.0, 0.5)?;
-    Ok(vec![cx.simple("mul", &[x, gate])?])
+    cx.simple("mul", &[x, gate])
 }
 
 fn mish(cx: &mut NodeCx<'_, '_>) -> Outputs {
@@ -341,9 +364,13 @@ fn mish(cx: &mut NodeCx<'_, '_>) -> Outputs {
 fn softsign(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
+    Ok(vec![softsign_of(cx, x)?])
+}
+
+pub(super) fn softsign_of(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Cause> {
     let magnitude = cx.simple("abs", &[x])?;
     let divisor = with_scalar(cx, "add", magnitude, 1.0)?;
-    Ok(vec![cx.simple("div", &[x, divisor])?])
+    cx.simple("div", &[x, divisor])
 }
 
 fn shrink(cx: &mut NodeCx<'_, '_>) -> Outputs {

@@ -31,7 +31,7 @@ fn matmul(cx: &mut NodeCx<'_, '_>) -> Outputs {
 }
 
 /// `alpha * A' * B' + beta * C`. Float products become `linear`, with the weights as rows of outputs.
-fn gemm(cx: &mut NodeCx<'_, '_>) -> Outputs {
+pub(super) fn gemm(cx: &mut NodeCx<'_, '_>) -> Outputs {
     cx.arity(2, 3)?;
     let (alpha, beta) = (cx.attrs.float_or("alpha", 1.0)?, cx.attrs.float_or("beta", 1.0)?);
     let (trans_a, trans_b) = (cx.attrs.flag("transA", false)?, cx.attrs.flag("transB", false)?);

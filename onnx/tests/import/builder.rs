@@ -107,6 +107,11 @@ pub(crate) fn attr_ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: attribute_type::INTS, ints: ints.into(), ..Default::default() }
 }
 
+/// A list of floats as attribute.
+pub(crate) fn attr_floats(name: &str, floats: &[f32]) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: attribute_type::FLOATS, floats: floats.into(), ..Default::default() }
+}
+
 /// A string attribute.
 pub(crate) fn attr_s(name: &str, s: &str) -> AttributeProto {
     let s = Some(s.as_bytes().to_vec().into());

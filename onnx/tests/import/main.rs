@@ -5,6 +5,7 @@ mod composed;
 mod corrupt;
 mod faults;
 mod functions;
+mod fused;
 mod models;
 mod operators;
 mod sequences;
