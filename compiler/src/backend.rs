@@ -102,5 +102,6 @@ pub fn by_name(name: &str) -> Option<&'static dyn Exporter> {
 
 /// The exporter for files with that extension.
 pub fn by_extension(extension: &str) -> Option<&'static dyn Exporter> {
-    EXPORTERS.iter().copied().find(|e| e.extensions().contains(&extension))
+    let extension = extension.to_ascii_lowercase();
+    EXPORTERS.iter().copied().find(|e| e.extensions().contains(&extension.as_str()))
 }

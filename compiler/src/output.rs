@@ -20,7 +20,7 @@ pub fn not_over(input: &Path, output: &Path) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let over = Diagnostic::usage("the output is the input: it would be written over");
-    Err(over.file(output.display().to_string()).hint("give another name to `-o`"))
+    Err(over.file(output.display().to_string()).hint("give it another name"))
 }
 
 /// Writes `bytes` as the whole of `path`; the path `-` is standard output.

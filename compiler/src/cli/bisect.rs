@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::inputs::InputArgs;
-use super::model::{ModelArgs, PipelineArgs};
+use super::model::{ModelArgs, PipelineArgs, not_negative};
 use crate::backend;
 use crate::bisect::{Culprit, Flips, Search};
 use crate::compile;
@@ -34,7 +34,7 @@ pub(super) struct Bisect {
     #[command(flatten)]
     inputs: InputArgs,
     /// How far outputs may move, relative to the largest value.
-    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = not_negative, allow_negative_numbers = true)]
     tolerance: f64,
     /// Print JSON.
     #[arg(long)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::bench;
 use super::console::Console;
 use super::inputs::InputArgs;
-use super::model::{ModelArgs, PipelineArgs, Sizes, sizes};
+use super::model::{ModelArgs, PipelineArgs, Sizes, seconds, sizes};
 use crate::bench::{Copies, Form};
 use crate::error::{Diagnostic, Failure};
 use crate::npy;
@@ -44,7 +44,7 @@ pub(super) struct Compare {
     #[arg(long, value_name = "Y.npy", requires = "inputs")]
     labels: Option<PathBuf>,
     /// How long to time each.
-    #[arg(long, value_name = "S", default_value_t = 0.2)]
+    #[arg(long, value_name = "S", default_value_t = 0.2, value_parser = seconds, allow_negative_numbers = true)]
     seconds: f64,
     /// Print JSON.
     #[arg(long)]
@@ -69,12 +69,6 @@ struct Side {
 impl Compare {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         self.model.settings_of_the_model()?;
-        if !(0.0..=3600.0).contains(&self.seconds) {
-            return Err(Diagnostic::usage("`--seconds` is out of range")
-                .expected("0 to 3600")
-                .found(self.seconds)
-                .into());
-        }
         let labels = self.labels.as_deref().map(read_labels).transpose()?;
         let (first, _) = Runnable::read(&self.model.find(&self.a)?, &self.model.unbound())?;
         let mut sizes = self.model.dims();

@@ -94,6 +94,7 @@ impl Export {
         console.step("reading");
         let file = Source::read(&self.model.find(&self.file)?)?;
         if is_artifact(file.bytes.bytes()) {
+            self.model.expect_artifact(&self.file)?;
             if !self.model.dims().is_empty() {
                 let bound = Diagnostic::usage("the dimensions of an artifact are settled; `--dim` is for models");
                 return Err(bound.file(name).hint("compile the model with `--dim`, then export").into());

@@ -18,7 +18,7 @@ pub(super) struct InputArgs {
     #[arg(long = "input", value_name = "[NAME=]X.npy")]
     inputs: Vec<String>,
     /// Seed of random inputs.
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
 }
 
@@ -135,8 +135,7 @@ fn bind(texts: &[String], ports: &[Port], side: Side) -> Result<Vec<PathBuf>, Fa
     }
     let left = rest.count();
     if left > 0 {
-        let many = Diagnostic::usage(format!("there are more arrays than {noun}s"))
-            .expected(format!("{} arrays", ports.len()));
+        let many = Diagnostic::usage(format!("there are more arrays than {noun}s")).expected(ports.len());
         faults.push(many.found(ports.len() + left));
     }
     Failure::check(faults)?;
@@ -199,6 +198,11 @@ impl OutputArgs {
             let [only] = outputs else { return Err(Diagnostic::bug("one file for several outputs")) };
             return output::write(path, &npy::encode(only));
         }
+        if path.exists() && !path.is_dir() {
+            let taken =
+                Diagnostic::wrong_input("outputs go to a folder, and this is a file").file(path.display().to_string());
+            return Err(taken.hint("give a folder, or a file that ends in .npy for a single output"));
+        }
         std::fs::create_dir_all(path).map_err(|e| {
             Diagnostic::wrong_input(format!("cannot make the folder: {e}")).file(path.display().to_string())
         })?;
@@ -212,8 +216,9 @@ impl OutputArgs {
     /// The path, if it names a single array.
     fn file(&self) -> Option<&Path> {
         let path = self.output.as_deref()?;
-        let single = path == Path::new("-") || path.extension().is_some_and(|e| e == "npy");
-        (single && !path.is_dir()).then_some(path)
+        let named = path == Path::new("-") || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
+        let is_device = path.exists() && !path.is_file();
+        ((named || is_device) && !path.is_dir()).then_some(path)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bitc_ir::text::print;
 use bitc_ir::{Graph, analysis};
@@ -57,8 +57,14 @@ struct Seen {
 
 impl Inspect {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
+        self.expect_one_result()?;
         console.step("reading");
-        let source = Source::read(&self.model.find(&self.file)?)?;
+        let file = self.model.find(&self.file)?;
+        self.dot.iter().chain(&self.html).try_for_each(|output| output::not_over(&file, output))?;
+        let source = Source::read(&file)?;
+        if is_artifact(source.bytes.bytes()) {
+            self.model.expect_artifact(&self.file)?;
+        }
         if self.ir || (self.dot.is_some() && !self.json && self.html.is_none()) {
             // The graph alone needs no compilation, which may not even be possible.
             let graph = self.graph(&source, console)?;
@@ -79,7 +85,24 @@ impl Inspect {
         if self.json {
             return Ok(console.print_json(&seen.summary)?);
         }
+        if self.html.as_deref() == Some(Path::new("-")) {
+            return Ok(());
+        }
         Ok(console.print(&text(&source.name(), &seen))?)
+    }
+
+    /// Standard output takes one result.
+    fn expect_one_result(&self) -> Result<(), Diagnostic> {
+        let there = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+        let results =
+            [("--dot", there(&self.dot)), ("--html", there(&self.html)), ("--json", self.json), ("--ir", self.ir)];
+        let given: Vec<&str> = results.iter().filter(|(_, given)| *given).map(|(option, _)| *option).collect();
+        match given[..] {
+            [first, second, ..] => {
+                Err(Diagnostic::usage(format!("`{first}` and `{second}` cannot both go to standard output")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn graph(&self, source: &Source, console: &Console) -> Result<Graph, Failure> {

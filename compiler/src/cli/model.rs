@@ -104,6 +104,17 @@ impl ModelArgs {
         Ok(imported)
     }
 
+    /// For an artifact: nothing may be said about how a model is read.
+    pub(super) fn expect_artifact(&self, file: &Path) -> Result<(), Diagnostic> {
+        let given = [("--weights", self.weights.is_some()), ("--discretize", self.discretize)];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Diagnostic::usage(format!("`{option}` is for models, and this is an artifact"))
+                .file(file.display().to_string())
+                .hint("give it when the model is compiled")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether real-valued nodes are taken for bits.
     pub(super) fn discretizes(&self) -> bool {
         self.discretize
@@ -202,6 +213,24 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// A number that is allowed to be zero or more, however large.
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0);
+    number.ok_or_else(|| format!("{} is no number of 0 or more", quoted(text)))
+}
+
+/// A part of a whole.
+pub(super) fn part(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n| (0.0..=1.0).contains(n));
+    number.ok_or_else(|| format!("{} is no number from 0 to 1", quoted(text)))
+}
+
+/// A time to measure for, in seconds.
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|n| (0.0..=3600.0).contains(n));
+    number.ok_or_else(|| format!("{} is no time from 0 to 3600", quoted(text)))
+}
+
 /// Numbers separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sizes(pub(super) Vec<usize>);
@@ -222,6 +251,10 @@ mod tests {
         assert!(bytes("").is_err() && bytes("k").is_err() && bytes("-1").is_err() && bytes("99999999999G").is_err());
         assert_eq!(sizes("1, 64"), Ok(Sizes(vec![1, 64])));
         assert!(sizes("1,,2").is_err());
+        assert_eq!((not_negative("1e-3"), part("1"), seconds("0.5")), (Ok(1e-3), Ok(1.0), Ok(0.5)));
+        for text in ["nan", "-1", "inf", "x", ""] {
+            assert!(not_negative(text).is_err() && part(text).is_err() && seconds(text).is_err(), "{text}");
+        }
         assert_eq!(dimension("N=4"), Ok(("N".to_owned(), 4)));
         assert!(dimension("N").is_err() && dimension("=4").is_err() && dimension("N=x").is_err());
     }

@@ -42,6 +42,7 @@ pub(super) struct Opt {
 
 impl Opt {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
+        output::not_over(&self.model.find(&self.file)?, &self.output)?;
         let mut pipeline = Pipeline::of_passes(&self.passes)?;
         self.model.set_parameters(&mut pipeline)?;
         let mut graph = self.model.import(&self.file, console)?.graph;

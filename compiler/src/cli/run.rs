@@ -55,6 +55,9 @@ impl Run {
         let options = if self.inputs.given() { self.model.options() } else { self.model.unbound() };
         let (runnable, warnings) = Runnable::read(&self.model.find(&self.file)?, &options)?;
         warnings.iter().for_each(|w| console.warn(w));
+        if let Runnable::Program(_) = runnable {
+            self.model.expect_artifact(&self.file)?;
+        }
         let names = runnable.output_names();
         self.output.check(&names)?;
         let sizes = if self.inputs.given() { Default::default() } else { self.model.dims() };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use self::oracle::{Oracle, Reference};
 use super::console::Console;
 use super::inputs::InputArgs;
-use super::model::{ModelArgs, Sizes, sizes};
+use super::model::{ModelArgs, Sizes, not_negative, part, sizes};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
 use crate::notes::{Approximation, Notes};
@@ -60,14 +60,14 @@ pub(super) struct Verify {
     threads: usize,
     /// How many rows of an approximate artifact, one compiled with --dont-cares, must have the model's class (or output,
     /// where it has one number per row).
-    #[arg(long, value_name = "PART", default_value_t = 0.99)]
+    #[arg(long, value_name = "PART", default_value_t = 0.99, value_parser = part, allow_negative_numbers = true)]
     agreement: f64,
     /// Allowed difference relative to the model's value; default: 1e-4, or the precision of 16-bit floats where the model
     /// computes in them.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = not_negative, allow_negative_numbers = true)]
     rtol: Option<f64>,
     /// Allowed absolute difference; default: 1e-5 of the model's largest value, or again that precision.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = not_negative, allow_negative_numbers = true)]
     atol: Option<f64>,
     /// Print JSON.
     #[arg(long)]
@@ -91,6 +91,9 @@ impl Verify {
         let engine = Oracle::engine(self.reference, &path)?;
         let (model, warnings) = Runnable::read(&path, &self.model_args.unbound())?;
         warnings.iter().for_each(|w| console.warn(w));
+        if let Runnable::Program(_) = model {
+            self.model_args.expect_artifact(&self.model)?;
+        }
         let oracle = if self.expected.is_empty() { engine } else { Oracle::given(&self.expected, &model)? };
         let artifact = Source::read(&self.artifact)?;
         let name = artifact.name();
@@ -124,6 +127,9 @@ impl Verify {
             }
         }
         console.finish();
+        if runs.iter().flat_map(|r| &r.comparison.outputs).all(|o| o.n_rows == 0) {
+            console.warn(&Diagnostic::wrong_input("nothing was compared: there are no rows").file(name.as_str()));
+        }
         let follows = runs.iter().all(|r| r.comparison.follows_its_graph(tolerance.relative));
         let agree = if approximations.is_empty() {
             runs.iter().all(|r| r.comparison.agrees())

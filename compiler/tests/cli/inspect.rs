@@ -84,3 +84,15 @@ fn weights_of_the_source_are_counted_once() {
     assert_eq!((&json["total_params"], &json["bytes"]["original"]), (&16.into(), &64.into()), "{json}");
     assert_eq!(json["layers"][1]["bytes"], 0);
 }
+
+#[test]
+fn standard_output_takes_one_result() {
+    let bench = Bench::new();
+    bench.fails("inspect mlp.yaml --dot - --json", 2, &["`--dot` and `--json` cannot both go to standard output"]);
+    bench.fails("inspect mlp.yaml --dot - --html -", 2, &["`--dot` and `--html`"]);
+    bench.fails("inspect mlp.yaml --dot - --ir", 2, &["`--dot` and `--ir`"]);
+    let page = bench.ok("inspect mlp.yaml --html -").stdout;
+    assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
+    bench.ok("inspect mlp.yaml --html page.html --json").json();
+    bench.fails("inspect mlp.yaml --dot ./mlp.yaml", 2, &["written over"]);
+}

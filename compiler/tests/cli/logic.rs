@@ -225,6 +225,7 @@ fn real_valued_nodes_are_discretized_when_asked() {
     assert!(done.stderr.contains("of 5 rows"), "{done:?}");
     bench.ok("run gates.bit --input x.npy --output y.npy");
     bench.ok("run gates.yaml --discretize --input x.npy --output z.npy");
+    bench.fails("run gates.bit --discretize", 2, &["gates.bit", "`--discretize` is for models"]);
     let found = bench.read("y.npy").to_vec::<f32>().unwrap();
     assert_eq!(found, bench.read("z.npy").to_vec::<f32>().unwrap());
     // Bit 2a + b of gate f is its answer: 8 is and, 6 exclusive-or, 14 or, 9 equality, 1 nor.

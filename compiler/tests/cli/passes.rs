@@ -13,6 +13,7 @@ fn chosen_passes_run_over_text() {
     assert_eq!(std::fs::read_to_string(bench.path("h.bir")).unwrap().matches("relu").count(), 1);
     bench.fails("opt g.bir --passes cze", 2, &["no pass is called `cze`", "did you mean `cse`?"]);
     bench.fails("opt g.bir", 2, &["--passes"]);
+    bench.fails("opt g.bir --passes cse -o ./g.bir", 2, &["written over"]);
     let done = bench.ok("opt two.bir --passes eliminate-dead-code");
     assert_eq!(done.stdout, TWO);
 }

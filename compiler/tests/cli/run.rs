@@ -25,6 +25,22 @@ fn an_artifact_answers_as_its_model_does() {
 }
 
 #[test]
+fn outputs_go_nowhere_else() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml -o mlp.BIT");
+    bench.fails("run mlp.BIT --output mlp.BIT", 1, &["mlp.BIT", "outputs go to a folder", ".npy"]);
+    bench.ok("run mlp.BIT --output y.NPY");
+    assert_eq!(bench.read("y.NPY").dims(), [1, 5]);
+    if cfg!(unix) {
+        bench.ok("run mlp.BIT --output /dev/null");
+    }
+    bench.fails("run mlp.BIT --seed -1", 2, &["invalid value '-1' for '--seed"]);
+    for command in ["run", "inspect", "bench --seconds 0", "export -o x.onnx", "verify mlp.BIT"] {
+        bench.fails(&format!("{command} mlp.BIT --weights w.pt"), 2, &["`--weights` is for models"]);
+    }
+}
+
+#[test]
 fn threads_change_nothing() {
     let bench = Bench::new();
     bench.array("x.npy", &random::tensor(DType::F32, &[33, 20], 1));

@@ -34,6 +34,24 @@ fn another_model_is_told_apart() {
 }
 
 #[test]
+fn a_bound_that_bounds_nothing_is_refused() {
+    let bench = Bench::new();
+    bench.ok("compile mlp.yaml");
+    for option in ["--rtol nan", "--rtol -1", "--atol inf", "--agreement 1.5", "--agreement -1"] {
+        let value = option.split(' ').next_back().unwrap();
+        bench.fails(&format!("verify mlp.yaml mlp.bit {option}"), 2, &[&format!("`{value}` is no number")]);
+    }
+    bench.fails("bisect mlp.yaml --tolerance nan", 2, &["`nan` is no number"]);
+    bench.fails("compare mlp.bit mlp.bit --seconds -1", 2, &["`-1` is no time"]);
+    // Nor do no rows agree in anything.
+    for none in ["--samples 0", "--batch 0"] {
+        let done = bench.ok(&format!("verify mlp.yaml mlp.bit {none}"));
+        assert!(done.stderr.contains("warning: mlp.bit: nothing was compared"), "{done:?}");
+    }
+    assert_eq!(bench.ok("verify mlp.yaml mlp.bit --batch 0,2").stderr, "");
+}
+
+#[test]
 fn a_stripped_artifact_is_compared_by_its_outputs() {
     let bench = Bench::new();
     bench.ok("compile mlp.yaml --strip");
