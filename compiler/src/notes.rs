@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bitc_ir::Graph;
-use bitc_passes::logic::record::{self, Record, Recorded};
+use bitc_passes::logic::record::{self, APPROXIMATE, Record, Recorded};
 use serde::Serialize;
 
 use crate::error::escape;
 
-/// What begins the keys of entries that say that an artifact is not what its model is.
-const APPROXIMATE: &str = "ai.bitc.approximate.";
 /// What begins the keys of entries that count what the last bit of a float decides.
 const TIES: &str = "ai.bitc.ties.";
 
@@ -126,7 +124,7 @@ impl Approximation {
     /// Tables of real numbers that were taken for bits.
     pub const DISCRETIZE: &str = "discretize";
     /// A network that keeps its answers on calibration rows only.
-    pub const DONT_CARES: &str = "dont-cares";
+    pub const DONT_CARES: &str = record::DONT_CARES;
 
     fn read(method: &str, text: &str) -> Self {
         let figure = |line: &str| {
@@ -139,7 +137,7 @@ impl Approximation {
     /// Notes it in the metadata of a graph, in place of what was noted about the same method.
     pub fn note(&self, graph: &mut Graph) {
         let lines: Vec<String> = self.figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        graph.meta.insert(format!("{APPROXIMATE}{}", self.method), lines.join("\n"));
+        record::note_approximation(graph, &self.method, &lines.join("\n"));
     }
 
     /// One line for people: counts, then parts in percent.
@@ -162,7 +160,7 @@ mod tests {
     #[test]
     fn an_approximation_reads_back_as_it_was_written() {
         let figures = BTreeMap::from([("bit_agreement".to_owned(), 0.99925), ("held_out_rows".to_owned(), 200.0)]);
-        let approximation = Approximation { method: "dont-cares".to_owned(), figures };
+        let approximation = Approximation { method: Approximation::DONT_CARES.to_owned(), figures };
         let mut graph = Graph::new("g");
         graph.meta.insert("producer".to_owned(), "x 1".to_owned());
         approximation.note(&mut graph);

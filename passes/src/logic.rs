@@ -3,7 +3,8 @@
 //! Each step is a function from netlist to netlist: `fold` (constants, wires, inverters, duplicates, unread inputs,
 //! dead nodes), `decompose` (wide tables into tables of three inputs) and `map` (fewer tables of three inputs). `schedule`
 //! puts the result in an order and into slots. Steps are checked by `bitc_ir::netlist::compare`. One step changes what a
-//! network computes, by choice: `use_freedom` keeps its answers on given data only. `record` keeps what steps did.
+//! network computes, by choice: `use_freedom` keeps its answers on given data only. `record` keeps what steps did, and
+//! `replace` puts a network back into its graph.
 
 mod builder;
 mod decompose;
@@ -14,6 +15,7 @@ mod order;
 mod partial;
 mod polarity;
 pub mod record;
+mod replace;
 mod schedule;
 mod seen;
 mod sweep;
@@ -23,6 +25,7 @@ pub use builder::Folded;
 pub use decompose::SplitLimits;
 pub use dont_care::{Used, use_freedom};
 pub use fold::{InputFact, fold};
+pub(crate) use replace::{fault, networks, replace};
 pub use schedule::{Head, Op, Schedule, schedule};
 pub use seen::{BLOCK_ROWS, Seen};
 

@@ -5,19 +5,13 @@
 //! always agree on them are one (`logic/dont_care.rs`). For other inputs the network is another one, so the graph remembers
 //! under `ai.bitc.approximate.dont-cares` on how many rows this rests.
 
-use std::sync::Arc;
-
 use bitc_ir::eval::eval;
-use bitc_ir::netlist::{self, Netlist};
-use bitc_ir::ops::LogicNet;
-use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Origin, Tensor, ValueId};
+use bitc_ir::netlist;
+use bitc_ir::{AttrError, AttrReader, Graph, Op, Tensor, ValueId};
 
-use crate::logic::{self, BLOCK_ROWS, Seen, SplitLimits, Step, record};
+use crate::logic::{self, BLOCK_ROWS, Seen, SplitLimits, Step, fault, record};
 use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 use crate::samples;
-
-/// The entry of the metadata that says that a graph is not what its model is.
-pub const APPROXIMATE: &str = "ai.bitc.approximate.dont-cares";
 
 /// Bytes of bits that are evaluated together.
 const BITS_AT_ONCE: usize = 1 << 26;
@@ -46,27 +40,25 @@ impl Pass for LogicDontCares {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let nets: Vec<NodeId> =
-            graph.nodes().filter(|(_, n)| matches!(n.op, Op::LogicNet(_))).map(|(id, _)| id).collect();
         let mut changed = Changed::No;
-        for node in nets {
+        for node in logic::networks(graph) {
             let Op::LogicNet(op) = &graph.node(node).op else { continue };
             let Some(bits) = graph.input(node, 0) else { continue };
             // Nodes that are left out anyway need not be looked at row by row.
             let (net, counts) = logic::fold(&op.net, &[]);
-            netlist::compare(&op.net, &net, logic::check_samples(&op.net), 1).map_err(|e| fault(e.to_string()))?;
+            netlist::compare(&op.net, &net, logic::check_samples(&op.net), 1).map_err(fault)?;
             let folded = Step { name: "fold", before: op.net.stats(), after: net.stats(), found: counts.to_string() };
             let mut seen = Seen::new(&net);
             look(graph, bits, cx.calibration(), &mut seen)?;
             let rows = seen.rows();
             if rows == 0 {
-                return Err(fault("`logic-dont-cares` needs calibration inputs with rows (--calib)".to_owned()));
+                return Err(fault("`logic-dont-cares` needs calibration inputs with rows (--calib)"));
             }
             if !cx.take_rewrite() {
                 break;
             }
             let (new, used) = logic::use_freedom(&net, &seen, SplitLimits::default());
-            let mut again = Seen::new(&new);
+            let mut again = Seen::values_of(&new);
             look(graph, bits, cx.calibration(), &mut again)?;
             if let Some(output) = seen.first_difference(&again) {
                 return Err(PassError::Values {
@@ -76,15 +68,16 @@ impl Pass for LogicDontCares {
                     allowed: 0.0,
                 });
             }
-            let freed = Step { name: "dont-cares", before: net.stats(), after: new.stats(), found: used.to_string() };
+            let freed =
+                Step { name: record::DONT_CARES, before: net.stats(), after: new.stats(), found: used.to_string() };
             let warning = format!(
                 "the network is no longer the trained function: it keeps its answers on the {rows} calibration rows only; \
                  verify it on other data"
             );
             cx.remark(graph, node, "unseen", RemarkKind::Warning(warning));
             record::note(graph, node, &[folded, freed]);
-            graph.meta.insert(APPROXIMATE.to_owned(), format!("calibration_rows {rows}"));
-            replace(graph, node, new)?;
+            record::note_approximation(graph, record::DONT_CARES, &format!("calibration_rows {rows}"));
+            logic::replace(graph, node, new, Some(bits), Self::NAME)?;
             changed = Changed::Yes;
         }
         Ok(changed)
@@ -111,21 +104,4 @@ fn look(graph: &Graph, bits: ValueId, samples: &[Vec<Tensor>], seen: &mut Seen<'
         }
     }
     Ok(())
-}
-
-fn replace(graph: &mut Graph, node: NodeId, net: Netlist) -> Result<(), PassError> {
-    let retyped = |error| PassError::Retyped { pass: LogicDontCares::NAME, rule: "unseen", error };
-    let (old, origin) = (graph.node(node).outputs[0], graph.node(node).origin.clone());
-    let bits = graph.input(node, 0);
-    let new = graph.add_node("", LogicNet { net: Arc::new(net) }, &[bits]).map_err(retyped)?;
-    graph.replace_uses(old, new).map_err(retyped)?;
-    graph.take_name(old, new);
-    if let Some(producer) = graph.producer_id(new) {
-        graph.merge_origin(producer, &origin);
-    }
-    Ok(())
-}
-
-fn fault(message: String) -> PassError {
-    PassError::Input { message, origin: Origin::default() }
 }

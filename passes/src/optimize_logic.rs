@@ -10,14 +10,12 @@
 
 mod comparisons;
 
-use std::sync::Arc;
-
 use bitc_ir::netlist::Netlist;
-use bitc_ir::ops::{LogicNet, Thermometer};
-use bitc_ir::{AttrError, AttrReader, Graph, NodeId, Op, Origin, ValueId};
+use bitc_ir::ops::Thermometer;
+use bitc_ir::{AttrError, AttrReader, Graph, Op, ValueId};
 
 use self::comparisons::{Comparisons, Domain};
-use crate::logic::{self, record};
+use crate::logic::{self, fault, record};
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 
 /// See the module.
@@ -57,35 +55,24 @@ impl Pass for OptimizeLogic {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassCx<'_>) -> Result<Changed, PassError> {
-        let nets: Vec<NodeId> =
-            graph.nodes().filter(|(_, n)| matches!(n.op, Op::LogicNet(_))).map(|(id, _)| id).collect();
         let mut changed = Changed::No;
-        for node in nets {
+        for node in logic::networks(graph) {
             let Op::LogicNet(op) = &graph.node(node).op else { continue };
             let bits = graph.input(node, 0);
             let comparisons = bits.and_then(|v| Comparisons::of(graph, v));
             let inputs = comparisons.as_ref().map(|c| c.facts(self.domain)).unwrap_or_default();
             let check_samples = self.check_samples.unwrap_or_else(|| logic::check_samples(&op.net));
             let options = logic::Options { inputs, check_samples, ..logic::Options::default() };
-            let origin = graph.node(node).origin.clone();
-            let input = |message: String| PassError::Input { message, origin: Origin::default() };
-            let (net, steps) = logic::optimize(&op.net, &options).map_err(|e| input(e.to_string()))?;
+            let (net, steps) = logic::optimize(&op.net, &options).map_err(fault)?;
             if !cx.take_rewrite() {
                 break;
             }
             record::note(graph, node, &steps);
-            let old = graph.node(node).outputs[0];
-            let retyped = |error| PassError::Retyped { pass: Self::NAME, rule: "optimize", error };
             let (net, bits) = match &comparisons {
                 Some(comparisons) => read_bits(graph, comparisons, net, bits)?,
                 None => (net, bits),
             };
-            let new = graph.add_node("", LogicNet { net: Arc::new(net) }, &[bits]).map_err(retyped)?;
-            graph.replace_uses(old, new).map_err(retyped)?;
-            graph.take_name(old, new);
-            if let Some(producer) = graph.producer_id(new) {
-                graph.merge_origin(producer, &origin);
-            }
+            logic::replace(graph, node, net, bits, Self::NAME)?;
             changed = Changed::Yes;
         }
         Ok(changed)
@@ -100,14 +87,13 @@ fn read_bits(
     bits: Option<ValueId>,
 ) -> Result<(Netlist, Option<ValueId>), PassError> {
     let Some(pruned) = comparisons.without_unread(&net) else { return Ok((net, bits)) };
-    let input = |message: String| PassError::Input { message, origin: Origin::default() };
-    let (thresholds, features, net) = pruned.map_err(|e| input(e.to_string()))?;
+    let (thresholds, features, net) = pruned.map_err(fault)?;
     let old = bits.and_then(|v| graph.producer_id(v));
     let origin = old.map(|node| graph.node(node).origin.clone()).unwrap_or_default();
     let thresholds = graph.add_const("", thresholds);
     let features = graph.add_const("", features);
     let inputs = [Some(comparisons.x), Some(thresholds), Some(features)];
-    let bits = graph.add_node("", Thermometer, &inputs).map_err(|e| input(e.to_string()))?;
+    let bits = graph.add_node("", Thermometer, &inputs).map_err(fault)?;
     if let Some(node) = graph.producer_id(bits) {
         graph.merge_origin(node, &origin);
     }

@@ -81,7 +81,7 @@ pub fn use_freedom(net: &Netlist, seen: &Seen<'_>, limits: SplitLimits) -> (Netl
         let (small, left) = partial.smallest((1u8 << n) - 1);
         used.inputs += n - left.count_ones() as usize;
         let mut full = small.filled_like(table, left);
-        if left.count_ones() > 3 {
+        if left.count_ones() > 3 && !small.is_full() {
             let most = limits.0[left.count_ones() as usize];
             let limit = gates.of(full, most).map_or(most, |now| now - 1);
             if let Some((_, cheaper)) = small.cheapest(limit).filter(|&(_, table)| gates.of(table, limit).is_some()) {

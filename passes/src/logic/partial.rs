@@ -20,6 +20,11 @@ impl Partial {
         Self { ones: table & addresses, zeros: !table & addresses }
     }
 
+    /// Whether all entries matter, so that one table agrees.
+    pub(super) fn is_full(self) -> bool {
+        self.ones | self.zeros == u64::MAX
+    }
+
     /// The value of all entries that matter, if they have only one; with none of them it is 0.
     #[cfg(test)]
     fn constant(self) -> Option<bool> {

@@ -1,6 +1,7 @@
 //! What became of a network, step by step: kept in the metadata of the graph, so that it goes where the graph goes.
 //!
-//! An entry per network, under `ai.bitc.network.NAME`, with a line per step: the network as that step left it.
+//! An entry per network, under `ai.bitc.network.NAME`, with a line per step: the network as that step left it. An entry per
+//! approximation, under `ai.bitc.approximate.METHOD`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,10 @@ use super::Step;
 
 /// What begins the keys of all entries that say what bitc did to a model.
 pub const NOTE_PREFIX: &str = "ai.bitc.";
+/// What begins the keys of entries that say that a graph computes something else than its model; how comes next.
+pub const APPROXIMATE: &str = "ai.bitc.approximate.";
+/// A network that keeps its answers on calibration rows only, as a step and as an approximation.
+pub const DONT_CARES: &str = "dont-cares";
 /// What begins the keys of the entries about networks.
 const NETWORK: &str = "ai.bitc.network.";
 /// The name of the first line: the network before any step.
@@ -108,6 +113,12 @@ pub fn note(graph: &mut Graph, node: NodeId, steps: &[Step]) {
     }
     record.steps.extend(steps.iter().map(|s| Recorded::new(s.name, &s.after, s.found.clone())));
     graph.meta.insert(format!("{NETWORK}{}", record.network), record.text());
+}
+
+/// Notes how a graph came to compute something else than its model, in place of what was noted about the same method;
+/// `figures` are a line each, a name and a number.
+pub fn note_approximation(graph: &mut Graph, method: &str, figures: &str) {
+    graph.meta.insert(format!("{APPROXIMATE}{method}"), figures.to_owned());
 }
 
 /// What was found, without what was not: `3 constant, 1 wires`.

@@ -1,10 +1,11 @@
 //! What a network sees on rows of data: which addresses of every table occur, and which wires always agree.
 //!
-//! Rows come in blocks and are forgotten again; what is kept is a word and two hashes per wire. All tables of a block are
-//! looked up 512 rows at a time, as products of their inputs: one product per address, which is also what tells whether
-//! the address occurs.
+//! Rows come in blocks and are forgotten again; what is kept is a word and two hashes per wire, so the rows may be as many
+//! as there are. All tables of a block are looked up 512 rows at a time, and then only the addresses that have not yet
+//! occurred are looked for: a table that has seen them all costs no more than its value.
 
-use bitc_ir::netlist::{MAX_FANIN, Netlist};
+use super::truth;
+use bitc_ir::netlist::{MAX_FANIN, Netlist, Wire, table_mask};
 
 /// Words of 64 rows that are looked up together.
 const WORDS: usize = 8;
@@ -46,6 +47,12 @@ impl<'n> Seen<'n> {
         }
     }
 
+    /// Nothing seen yet, and only values to be seen: all addresses count as having occurred.
+    pub fn values_of(net: &'n Netlist) -> Self {
+        let addresses = net.nodes().map(|(_, node)| table_mask(node.inputs.len())).collect();
+        Self { addresses, ..Self::new(net) }
+    }
+
     /// Rows seen.
     pub fn rows(&self) -> u64 {
         self.rows
@@ -76,33 +83,12 @@ impl<'n> Seen<'n> {
             let n = n_rows.saturating_sub(64 * i).min(64);
             *word = if n == 64 { u64::MAX } else { (1 << n) - 1 };
         }
-        let n_inputs = self.net.n_inputs() as usize;
-        let mut products = [[0; WORDS]; 1 << MAX_FANIN];
-        for (wire, node) in self.net.nodes() {
-            products[0] = valid;
-            let mut n = 1;
-            for input in node.inputs {
-                let (value, (low, high)) = (&self.values[input.index()], products.split_at_mut(n));
-                for (low, high) in low.iter_mut().zip(high) {
-                    for i in 0..WORDS {
-                        high[i] = low[i] & value[i];
-                        low[i] &= !value[i];
-                    }
-                }
-                n *= 2;
+        for ((wire, node), occurred) in self.net.nodes().zip(&mut self.addresses) {
+            let unseen = table_mask(node.inputs.len()) & !*occurred;
+            if unseen != 0 {
+                *occurred |= occurring(unseen, node.inputs, &self.values, &valid);
             }
-            let (mut occurs, mut value) = (0, [0; WORDS]);
-            for (address, product) in products[..n].iter().enumerate() {
-                let keep = (node.table >> address & 1).wrapping_neg();
-                let mut any = 0;
-                for i in 0..WORDS {
-                    any |= product[i];
-                    value[i] |= product[i] & keep;
-                }
-                occurs |= u64::from(any != 0) << address;
-            }
-            self.addresses[wire.index() - n_inputs] |= occurs;
-            self.values[wire.index()] = value;
+            self.values[wire.index()] = value(node.table, node.inputs, &self.values);
         }
         let is_start = self.rows == 0;
         for (signature, value) in self.signatures.iter_mut().zip(&self.values) {
@@ -128,6 +114,78 @@ impl<'n> Seen<'n> {
     }
 }
 
+/// The values of a table, of rows that are not valid too: its bits are multiplexed, four of them at a time by the first two
+/// inputs, then halved input after input.
+fn value(table: u64, inputs: &[Wire], values: &[Block]) -> Block {
+    let table = truth::repeat(table, inputs.len());
+    let [first, second, rest @ ..] = inputs else {
+        let of = inputs.first().map_or([0; WORDS], |wire| values[wire.index()]);
+        return multiplex(&of, &[(table & 1).wrapping_neg(); WORDS], &[(table >> 1 & 1).wrapping_neg(); WORDS]);
+    };
+    let (a, b) = (&values[first.index()], &values[second.index()]);
+    // Bit `i` of a function's number is its value where `a` is `i & 1` and `b` is `i >> 1`.
+    let mut functions = [[0; WORDS]; 16];
+    for (number, function) in functions.iter_mut().enumerate().skip(1) {
+        let of = |i: usize| ((number >> i & 1) as u64).wrapping_neg();
+        let (low, step) = ([of(0), of(2)], [of(0) ^ of(1), of(2) ^ of(3)]);
+        for i in 0..WORDS {
+            let (zero, one) = (low[0] ^ step[0] & a[i], low[1] ^ step[1] & a[i]);
+            function[i] = zero ^ (zero ^ one) & b[i];
+        }
+    }
+    let function = |quarter: usize| &functions[(table >> (4 * quarter) & 15) as usize];
+    let Some((third, rest)) = rest.split_first() else { return *function(0) };
+    let mut n = 1usize << rest.len();
+    let mut leaves = [[0; WORDS]; 1 << (MAX_FANIN - 3)];
+    for (i, leaf) in leaves[..n].iter_mut().enumerate() {
+        *leaf = multiplex(&values[third.index()], function(2 * i), function(2 * i + 1));
+    }
+    for input in rest {
+        n /= 2;
+        for i in 0..n {
+            leaves[i] = multiplex(&values[input.index()], &leaves[2 * i], &leaves[2 * i + 1]);
+        }
+    }
+    leaves[0]
+}
+
+/// `high` where `select` is 1, else `low`.
+fn multiplex(select: &Block, low: &Block, high: &Block) -> Block {
+    std::array::from_fn(|i| low[i] ^ (low[i] ^ high[i]) & select[i])
+}
+
+/// Those of some addresses that occur in the valid rows: where an address occurs, a product of the first three inputs and
+/// one of the others are both 1.
+fn occurring(addresses: u64, inputs: &[Wire], values: &[Block], valid: &Block) -> u64 {
+    let (first, rest) = inputs.split_at(inputs.len().min(3));
+    let (low, high) = (products(first, values, valid), products(rest, values, valid));
+    let (mut found, mut left) = (0, addresses);
+    while left != 0 {
+        let address = left.trailing_zeros() as usize;
+        let (low, high) = (&low[address % 8], &high[address / 8]);
+        let any = (0..WORDS).fold(0, |any, i| any | low[i] & high[i]);
+        found |= u64::from(any != 0) << address;
+        left &= left - 1;
+    }
+    found
+}
+
+/// For each address of at most three inputs, the valid rows that have it.
+fn products(inputs: &[Wire], values: &[Block], valid: &Block) -> [Block; 8] {
+    let mut products = [[0; WORDS]; 8];
+    products[0] = *valid;
+    for (j, input) in inputs.iter().enumerate() {
+        let (value, (low, high)) = (&values[input.index()], products.split_at_mut(1 << j));
+        for (low, high) in low.iter_mut().zip(high) {
+            for i in 0..WORDS {
+                high[i] = low[i] & value[i];
+                low[i] &= !value[i];
+            }
+        }
+    }
+    products
+}
+
 impl Signature {
     fn add(&mut self, value: &Block, valid: &Block, is_start: bool) {
         if is_start {
@@ -146,6 +204,38 @@ impl Signature {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_of_any_size_are_those_of_the_evaluator() {
+        let mut state = 5u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state ^ state >> 31
+        };
+        for n in 0..=MAX_FANIN {
+            let inputs: Vec<Wire> = (0..n as u32).map(Wire::new).collect();
+            for _ in 0..50 {
+                let mut net = Netlist::new(MAX_FANIN as u32);
+                let y = net.add(random() & table_mask(n), &inputs).unwrap();
+                net.add_output(y).unwrap();
+                let rows: Vec<u8> = (0..70 * MAX_FANIN).map(|_| (random() >> 40 & 1) as u8).collect();
+                let bit = |r: usize, j: usize| rows[r * MAX_FANIN + j];
+                let (mut seen, mut values) = (Seen::new(&net), Seen::values_of(&net));
+                seen.look(&rows);
+                values.look(&rows);
+                let mut occurs = 0u64;
+                for row in 0..70 {
+                    let address: u64 = (0..n).map(|j| u64::from(bit(row, j)) << j).sum();
+                    occurs |= 1 << address;
+                    let words: Vec<u64> = (0..MAX_FANIN).map(|j| u64::from(bit(row, j))).collect();
+                    let got = seen.values[MAX_FANIN][row / 64] >> (row % 64) & 1;
+                    assert_eq!(got, net.eval_words(&words, 1)[0] & 1, "{n} inputs");
+                }
+                assert_eq!(seen.addresses(), [occurs]);
+                assert_eq!(values.signatures(), seen.signatures());
+            }
+        }
+    }
 
     #[test]
     fn addresses_and_values_are_those_of_the_rows() {
