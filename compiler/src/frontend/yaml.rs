@@ -23,6 +23,7 @@ mod packed;
 mod parameters;
 mod quant;
 mod sequential;
+mod tables;
 mod ternary;
 
 use build::Builder;

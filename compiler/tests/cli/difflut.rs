@@ -69,6 +69,15 @@ fn a_written_out_network_is_logic_to_emit() {
 }
 
 #[test]
+fn what_is_too_large_to_write_out_is_shared() {
+    let bench = bench();
+    bench.fails("compile trees.yaml --set unroll=true --max-memory 1000 -o m.bit", 3, &["too many or too large"]);
+    bench.ok("compile trees.yaml --max-memory 1000 -o m.bit");
+    bench.ok("compile trees.yaml --set unroll=false -o shared.bit");
+    assert_eq!(std::fs::read(bench.path("m.bit")).unwrap(), std::fs::read(bench.path("shared.bit")).unwrap());
+}
+
+#[test]
 fn channels_that_nobody_says_are_counted_or_taken_to_be_one() {
     let bench = bench();
     // All bits of a window are read, which tells how many channels there are.

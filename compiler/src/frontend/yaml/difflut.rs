@@ -3,13 +3,13 @@
 //! Only what changes inference is read strictly: shapes come from the tensors, connections are never drawn again, and an
 //! encoder is never fitted again. Training settings and keys nobody knows are answered with one warning each time.
 
-use bitc_ir::ops::{GroupSum, Lut, Reshape};
-use bitc_ir::{DType, Dim, Graph, Origin, Tensor, TensorType, ValueId};
+use bitc_ir::ops::{GroupSum, Reshape};
+use bitc_ir::{DType, Dim, Graph, TensorType, ValueId};
 
 use super::document::{Node, Value};
 use super::encoder::{self, Encoder, KINDS};
 use super::fields::{Faults, Fields};
-use super::lut_network::check_connections;
+use super::tables::add_layer;
 use super::{Imported, Options, Source};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::frontend::Reals;
@@ -270,7 +270,7 @@ fn dense(b: &mut Builder<'_>, mut bits: ValueId, widths: Option<&[usize]>) -> Re
         let tables = nodes::tables(&b.by_node, layer, fan_in, b.kind, b.settings, place, discretize);
         let Tables { tensor, ties } = tables.map_err(at)?;
         b.ties += ties;
-        bits = add_lut(b.graph, bits, layer, connections, tensor)?;
+        bits = add_layer(b.graph, bits, layer, connections, tensor)?;
     }
     Ok(bits)
 }
@@ -284,23 +284,4 @@ fn bits_read(dict: &StateDict, by_node: &ByNode<'_>, config: &Config) -> Result<
     let first = connections::mapping(dict, "layers.0", config.learnable, width, &mut Vec::new())?;
     let read = first.iter::<i32>().into_iter().flatten().max().unwrap_or(0);
     Ok(usize::try_from(read).unwrap_or(0) + 1)
-}
-
-/// Adds a layer of tables.
-fn add_lut(
-    graph: &mut Graph,
-    bits: ValueId,
-    name: &str,
-    connections: Tensor,
-    tables: Tensor,
-) -> Result<ValueId, Diagnostic> {
-    check_connections(&connections, graph.ty(bits)).map_err(|d| d.node(name))?;
-    let c = graph.add_const(&format!("{name}.connections"), connections);
-    let t = graph.add_const(&format!("{name}.tables"), tables);
-    let y = graph.add_node(name, Lut, &[Some(bits), Some(c), Some(t)]);
-    let y = y.map_err(|e| Diagnostic::wrong_input(e.to_string()).node(name))?;
-    if let Some(node) = graph.producer_id(y) {
-        *graph.origin_mut(node) = Origin::of(name);
-    }
-    Ok(y)
 }

@@ -3,12 +3,13 @@
 //! Tables are `u64` words, bit `a` the output at address `a` and input `j` bit `j` of the address, or `u8`/`bool` entries
 //! `[width, 2^n]`; in the last layer they may be `f32`. Without an encoder the inputs are bits.
 
-use bitc_ir::ops::{GroupSum, Lut};
-use bitc_ir::{DType, Dim, Graph, Origin, Tensor, TensorType, ValueId};
+use bitc_ir::ops::GroupSum;
+use bitc_ir::{DType, Dim, Graph, Tensor, TensorType, ValueId};
 
 use super::document::{Node, Place, Value};
 use super::encoder::{self, Encoder};
 use super::fields::{Faults, Fields};
+use super::tables::add_layer;
 use super::{Imported, Options, Source, WeightSource, read_weights};
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::npy;
@@ -182,34 +183,14 @@ fn build_layer(
         let d = Diagnostic::unsupported(format!("tables of {fan_in} inputs"));
         return Err(d.expected(format!("at most {FAN_IN_LIMIT}")));
     }
-    check_connections(&connections, graph.ty(bits))?;
     let tables =
         table_entries(tables, width, fan_in, last).map_err(|d| d.found(format!("{} {}", layer.tables, tables.ty())))?;
-    let c = graph.add_const(&format!("{name}.connections"), connections);
-    let t = graph.add_const(&format!("{name}.tables"), tables);
-    let y = graph
-        .add_node(name, Lut, &[Some(bits), Some(c), Some(t)])
-        .map_err(|e| Diagnostic::wrong_input(e.to_string()))?;
-    if let Some(producer) = graph.producer_id(y) {
-        *graph.origin_mut(producer) = Origin::of(name);
-    }
-    Ok(y)
+    add_layer(graph, bits, name, connections, tables)
 }
 
 fn missing(dict: &StateDict, key: &str) -> Diagnostic {
     let d = Diagnostic::wrong_input(format!("the weights have no tensor {}", quoted(key)));
     d.suggest(key, dict.iter().map(|(name, _)| name))
-}
-
-/// Every connection names a bit that is there.
-pub(super) fn check_connections(connections: &Tensor, bits: &TensorType) -> Result<(), Diagnostic> {
-    let limit = bits.shape.last().and_then(Dim::as_const).unwrap_or(0);
-    let wires = connections.iter::<i32>().into_iter().flatten();
-    match wires.enumerate().find(|&(_, w)| usize::try_from(w).map_or(true, |w| w >= limit)) {
-        None => Ok(()),
-        Some((at, wire)) => Err(Diagnostic::wrong_input(format!("connection {at} reads bit {wire}"))
-            .expected(format!("a bit from 0 to {}", limit.saturating_sub(1)))),
-    }
 }
 
 /// Tables as one entry per address.

@@ -46,12 +46,3 @@ pub(super) fn mapping(
     }
     Ok(Tensor::new(&[width, rows / width], &chosen))
 }
-
-/// Every connection names a bit that is there.
-pub(super) fn check(wires: &[i32], limit: usize) -> Result<(), Diagnostic> {
-    match wires.iter().enumerate().find(|&(_, &w)| usize::try_from(w).map_or(true, |w| w >= limit)) {
-        None => Ok(()),
-        Some((at, wire)) => Err(Diagnostic::wrong_input(format!("connection {at} reads bit {wire}"))
-            .expected(format!("a bit from 0 to {}", limit.saturating_sub(1)))),
-    }
-}

@@ -11,14 +11,15 @@
 use bitc_ir::ops::{Gather, GroupSum, Pad, Reshape, Transpose, pad::PadMode};
 use bitc_ir::{Blob, DType, Dim, Graph, Op, Tensor, ValueId};
 
+use super::super::tables::{add_layer, check_connections, n_bits};
 use super::nodes::{self, Mixture, Place};
 use super::settings::{Pooling, Windows};
-use super::{Builder, NodeKind, add_lut, connections, mixed};
+use super::{Builder, NodeKind, connections, mixed};
 use crate::error::{Diagnostic, quoted};
 use crate::frontend::Reals;
 
-/// The most nodes that a model may have written out, all windows counted.
-const WRITTEN_OUT_NODES: usize = 1 << 18;
+mod written_out;
+
 /// The most bits of an image with its border, and of all its windows together.
 const IMAGE_BITS: usize = 1 << 28;
 
@@ -88,7 +89,7 @@ pub(super) fn build(b: &mut Builder<'_>, bits: ValueId, widths: Option<&[usize]>
             .expected(format!("{} layers", keys.len()))
             .found(widths.len()));
     }
-    let n_bits = b.graph.ty(bits).shape.last().and_then(Dim::as_const).unwrap_or(0);
+    let n_bits = n_bits(b.graph, bits);
     let mut layers: Vec<Layer> = Vec::new();
     for (i, k) in keys.iter().enumerate() {
         let place = Place { first: i == 0, last: i + 1 == keys.len() };
@@ -104,16 +105,11 @@ pub(super) fn build(b: &mut Builder<'_>, bits: ValueId, widths: Option<&[usize]>
         check(&layer, i, &windows, widths)?;
         layers.push(layer);
     }
-    let nodes = |l: &Layer| {
-        l.levels.iter().fold(0usize, |n, level| n.saturating_add(level.nodes().saturating_mul(l.n_positions())))
-    };
-    let total = layers.iter().map(nodes).fold(0, usize::saturating_add);
-    let written_out = windows.unroll.unwrap_or(total <= WRITTEN_OUT_NODES) && b.reals != Reals::Numbers;
+    let write_out = windows.unroll.unwrap_or_else(|| written_out::suits(&layers, &windows, b.max_memory));
     let mut y = bits;
-    if written_out {
+    if write_out && b.reals != Reals::Numbers {
         for layer in &layers {
-            let reads = read_windows(layer, &windows, b.max_memory)?;
-            y = write_out(b, y, layer, &reads)?;
+            y = written_out::add_layer(b, y, layer, &windows)?;
         }
     } else if let [first, ..] = &layers[..] {
         let bits = |l: &Layer| window_bits(&l.image, &windows).checked_mul(l.n_positions());
@@ -213,7 +209,7 @@ fn read_levels(b: &mut Builder<'_>, keys: &Keys, place: Place) -> Result<Vec<Lev
             }
             let wires = wires.to_vec::<i32>().unwrap_or_default();
             let limit = if l == 0 { i32::MAX as usize } else { per_tree };
-            connections::check(&wires, limit).map_err(at)?;
+            check_connections(wires.iter().copied(), limit).map_err(at)?;
             level.connections.extend(wires.iter().map(|w| w + (tree * per_tree) as i32));
             if b.kind == NodeKind::DiffLogic && b.reals == Reals::Numbers {
                 level.gates.extend(nodes::mixtures(&b.by_node, prefix, fan_in).map_err(at)?);
@@ -320,7 +316,7 @@ fn check(layer: &Layer, i: usize, windows: &Windows, widths: Option<&[usize]>) -
             .found(width));
     }
     let patch = window_bits(&layer.image, windows);
-    connections::check(&layer.levels[0].connections, patch).map_err(|d| {
+    check_connections(layer.levels[0].connections.iter().copied(), patch).map_err(|d| {
         d.node(name)
             .hint("a window has the bits of all channels; `conv_kernel_size` and the channels of the images decide")
     })
@@ -329,86 +325,6 @@ fn check(layer: &Layer, i: usize, windows: &Windows, widths: Option<&[usize]>) -
 /// The bits of a window.
 fn window_bits(image: &Image, windows: &Windows) -> usize {
     image.channels.saturating_mul(windows.kernel).saturating_mul(windows.kernel)
-}
-
-/// For each window the bits of the image that it holds, channel by channel; `None` is a 0 that is not there.
-fn read_windows(layer: &Layer, windows: &Windows, max_memory: u64) -> Result<Vec<Option<u32>>, Diagnostic> {
-    let Layer { image, positions: [rows, columns], .. } = layer;
-    let patch = window_bits(image, windows);
-    let cells = rows.checked_mul(*columns).and_then(|n| n.checked_mul(patch));
-    let bytes = cells.and_then(|n| n.checked_mul(16)).map(|n| n as u64).filter(|n| *n <= max_memory);
-    let (Some(cells), Some(_), true) = (cells, bytes, u32::try_from(image.bits).is_ok()) else {
-        return Err(Diagnostic::unsupported("the windows of a layer are too many or too large")
-            .node(layer.levels[0].name.as_str())
-            .expected(format!("16 bytes per bit of a window, in at most {max_memory} bytes (see --max-memory)"))
-            .found(format!("{rows} by {columns} windows of {patch} bits")));
-    };
-    let mut reads = Vec::with_capacity(cells);
-    let inside = |at: usize, offset: usize, axis: usize, size: usize| {
-        (at * windows.stride[axis] + offset).checked_sub(windows.padding[axis]).filter(|p| *p < size)
-    };
-    for y in 0..*rows {
-        for x in 0..*columns {
-            for channel in 0..image.channels {
-                for dy in 0..windows.kernel {
-                    let row = inside(y, dy, 0, image.height);
-                    for dx in 0..windows.kernel {
-                        let place = row.zip(inside(x, dx, 1, image.width));
-                        let bit = place.map(|(r, c)| (channel * image.height + r) * image.width + c);
-                        reads.push(bit.filter(|b| *b < image.bits).map(|b| b as u32));
-                    }
-                }
-            }
-        }
-    }
-    Ok(reads)
-}
-
-/// A layer with a copy of its nodes for every window.
-fn write_out(b: &mut Builder<'_>, bits: ValueId, layer: &Layer, reads: &[Option<u32>]) -> Result<ValueId, Diagnostic> {
-    let positions = layer.n_positions();
-    let patch = reads.len() / positions;
-    let mut y = bits;
-    for (l, level) in layer.levels.iter().enumerate() {
-        let Some(tables) = &level.tables else { return Err(Diagnostic::bug("a level without tables")) };
-        let (nodes, fan_in) = (level.nodes(), level.fan_in);
-        let (size, row_bytes) = (tables.dtype().size_bytes(), tables.dtype().size_bytes() << fan_in);
-        let bytes = (positions * nodes).checked_mul(row_bytes + 4 * fan_in).map(|n| n as u64);
-        if bytes.is_none_or(|n| n > b.max_memory) {
-            return Err(Diagnostic::unsupported("the tables of a layer are too large")
-                .node(level.name.as_str())
-                .expected(format!("at most {} bytes for all windows (see --max-memory)", b.max_memory))
-                .found(format!("{positions} windows of {nodes} tables of {} entries", 1u64 << fan_in)));
-        }
-        let last = l + 1 == layer.levels.len();
-        let mut wires = Vec::with_capacity(positions * nodes * fan_in);
-        let mut entries = Vec::with_capacity(positions * nodes * row_bytes);
-        // The answers of the last level are an image, channel by channel; those before stand window by window.
-        let order =
-            (0..positions * nodes).map(|i| if last { (i % positions, i / positions) } else { (i / nodes, i % nodes) });
-        for (window, node) in order {
-            let table = &tables.bytes()[node * row_bytes..][..row_bytes];
-            let mut unread = 0;
-            for (j, &wire) in level.connections[node * fan_in..][..fan_in].iter().enumerate() {
-                let bit = if l == 0 {
-                    reads[window * patch + wire as usize]
-                } else {
-                    Some((window * level.reads) as u32 + wire as u32)
-                };
-                // An input that is always 0 is an address bit that is never set, so any bit may stand there.
-                unread |= usize::from(bit.is_none()) << j;
-                wires.push(bit.map_or(0, |b| b as i32));
-            }
-            for address in 0..1usize << fan_in {
-                entries.extend_from_slice(&table[(address & !unread) * size..][..size]);
-            }
-        }
-        let dims = [positions * nodes, fan_in];
-        let tables = Tensor::from_blob(tables.dtype(), &[dims[0], 1 << fan_in], Blob::new(entries));
-        let tables = tables.map_err(|e| Diagnostic::bug(e.to_string()))?;
-        y = add_lut(b.graph, y, &level.name, Tensor::new(&dims, &wires), tables)?;
-    }
-    Ok(y)
 }
 
 /// The image of a tensor [N, bits], as [N, height, width, channels].
@@ -455,7 +371,7 @@ fn share(b: &mut Builder<'_>, x: ValueId, layer: &Layer, windows: &Windows) -> R
         }
         let wires = Tensor::new(&[level.nodes(), level.fan_in], &wires);
         y = match &level.tables {
-            Some(tables) => add_lut(b.graph, y, &level.name, wires, tables.clone())?,
+            Some(tables) => add_layer(b.graph, y, &level.name, wires, tables.clone())?,
             None => mixed::add_layer(b.graph, y, &wires, &level.gates).map_err(|d| d.node(level.name.as_str()))?,
         };
     }

@@ -6,7 +6,7 @@
 use bitc_ir::ops::{Binary, BinaryKind, Cast, Gather};
 use bitc_ir::{DType, Graph, Op, Tensor, TypeError, ValueId};
 
-use super::super::lut_network::check_connections;
+use super::super::tables::{check_connections, n_bits};
 use super::nodes::Mixture;
 use crate::error::Diagnostic;
 
@@ -17,8 +17,8 @@ pub(super) fn add_layer(
     connections: &Tensor,
     gates: &[Mixture],
 ) -> Result<ValueId, Diagnostic> {
-    check_connections(connections, graph.ty(x))?;
     let (reads, fan_in) = (connections.to_vec::<i32>().unwrap_or_default(), connections.dims()[1]);
+    check_connections(reads.iter().copied(), n_bits(graph, x))?;
     if reads.len() != gates.len() * fan_in {
         return Err(Diagnostic::wrong_input("the weights of the layer are missing or have gaps"));
     }
