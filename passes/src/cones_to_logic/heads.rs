@@ -28,10 +28,13 @@ pub(super) fn thermometer(g: &mut Editor<'_>, node: NodeId) -> Result<Replacemen
     Ok(g.add(Reshape { shape: y_ty.shape }, &[Some(bits)])?.into())
 }
 
-/// `reduce_sum(reshape(cast(bits), [.., k, G]), last axis) == group_sum(bits) {groups = k}`: counts are exact in f32.
+/// `reduce_sum(reshape(cast(bits), [.., k, G]), last axis) == group_sum(bits) {groups = k}`: counts are exact in f32. A mean
+/// is a sum with `tau = G`.
 pub(super) fn group_sum(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
-    let Op::Reduce(Reduce { kind: ReduceKind::Sum, axes, keep: false }) = &g.node(node).op else {
-        return Err(Miss::NoMatch);
+    let (is_mean, axes) = match &g.node(node).op {
+        Op::Reduce(Reduce { kind: ReduceKind::Sum, axes, keep: false }) => (false, axes),
+        Op::Reduce(Reduce { kind: ReduceKind::Mean, axes, keep: false }) => (true, axes),
+        _ => return Err(Miss::NoMatch),
     };
     let grouped = input(g, node, 0)?;
     let shape = g.ty(grouped).shape.clone();
@@ -54,7 +57,8 @@ pub(super) fn group_sum(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement,
         return Err(Miss::NoMatch);
     }
     g.producer::<LogicNet>(bits).ok_or(Miss::NoMatch)?;
-    Ok(g.add(GroupSum { groups, tau: 1.0, beta: 0.0 }, &[Some(bits)])?.into())
+    let tau = if is_mean { size as f32 } else { 1.0 };
+    Ok(g.add(GroupSum { groups, tau, beta: 0.0 }, &[Some(bits)])?.into())
 }
 
 /// `group_sum(bits) / c == group_sum(bits) {tau = c}`, and `group_sum(bits) + c == group_sum(bits) {beta = c}`.

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use bitc_ir::ops::reduce::ReduceKind;
 use bitc_ir::ops::scatter::Combine;
-use bitc_ir::ops::{EvalCx, Gather, Reduce};
+use bitc_ir::ops::{EvalCx, Gather, GatherElements, Reduce};
 use bitc_ir::{Blob, DType, Op, Tensor};
 
-use super::cone::{Bits, Cone, Traced};
+use super::cone::{Bits, Cone, MAX_SUPPORT, Traced, union};
 
 /// The most assignments of all elements of one operation.
 const MAX_ASSIGNMENTS: usize = 1 << 24;
@@ -88,6 +88,7 @@ pub(super) fn trace(op: &Op, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits)
         }
         Op::Gather(gather) if inputs[0].constant().is_some() => picked(gather, inputs, cx, bits),
         Op::GatherNd(_) if inputs[0].constant().is_some() => looked_up(op, inputs, cx, bits),
+        Op::GatherElements(gather) if inputs[0].constant().is_some() => picked_one_by_one(gather, inputs, cx, bits),
         Op::Unary(_) | Op::Binary(_) | Op::Remainder(_) | Op::Compare(_) | Op::Logic(_) => {
             elementwise(op, inputs, cx, bits)
         }
@@ -255,7 +256,10 @@ fn broadcast_strides(dims: &[usize], to: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Reductions: all elements that meet in one are a group. Sums of bits are not followed: they are counts.
+/// Why the trace ends at sums of bits, which the runtime counts.
+const COUNTS: &str = "it counts bits";
+
+/// Reductions: all elements that meet in one are a group. Sums and means of bits are not followed where they are counts.
 fn reduced(op: &Reduce, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> Result<Traced, Stop> {
     let x = &inputs[0];
     let rank = x.dims().len();
@@ -278,13 +282,21 @@ fn reduced(op: &Reduce, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> R
     let (outer, inner) = (positions(&kept), positions(&axes));
     let groups: Vec<Vec<Rc<Cone>>> = outer.iter().map(|o| inner.iter().map(|i| x.element(o + i)).collect()).collect();
     let size = x.dtype().size_bytes();
-    if op.kind == ReduceKind::Sum && inner.len() > 1 && groups.iter().flatten().all(|c| is_binary(c, x.dtype())) {
-        return Err("it counts bits".to_owned());
+    let counts = matches!(op.kind, ReduceKind::Sum | ReduceKind::Mean)
+        && inner.len() > 1
+        && groups.iter().flatten().all(|c| is_binary(c, x.dtype()));
+    if counts && groups.iter().any(|group| union(group).len() > MAX_SUPPORT) {
+        return Err(COUNTS.to_owned());
     }
     let columns = Columns::new(groups, &vec![size; inner.len()], bits)?;
     let along = Op::from(Reduce { kind: op.kind, axes: vec![1], keep: false });
     let y = result(&along, vec![Some(&columns.side_by_side(x.dtype())?)], cx)?;
-    Ok(Traced { dtype: y.dtype(), dims, elements: columns.cones(&y) })
+    let elements = columns.cones(&y);
+    // Where at most one of the bits is 1, as where one of many entries is selected, the sum is a bit again.
+    if counts && !elements.iter().all(|c| is_binary(c, y.dtype())) {
+        return Err(COUNTS.to_owned());
+    }
+    Ok(Traced { dtype: y.dtype(), dims, elements })
 }
 
 /// Whether a cone takes no value but 0 and 1.
@@ -345,6 +357,41 @@ fn picked(op: &Gather, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> Re
     Ok(Traced { dtype: y.dtype(), dims: [before, indices.dims(), after].concat(), elements })
 }
 
+/// Elements of a constant, each from its own line along an axis, by indices that depend on bits.
+fn picked_one_by_one(op: &GatherElements, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> Result<Traced, Stop> {
+    let (Some(data), indices) = (inputs[0].constant(), &inputs[1]) else {
+        return Err("its table is no constant".to_owned());
+    };
+    let rank = data.rank();
+    let axis = usize::try_from(if op.axis < 0 { op.axis + rank as i64 } else { op.axis });
+    let axis = axis.ok().filter(|&a| a < rank && indices.dims().len() == rank).ok_or("its axis does not exist")?;
+    let columns = Columns::new(
+        (0..indices.len()).map(|i| vec![indices.element(i)]).collect(),
+        &[indices.dtype().size_bytes()],
+        bits,
+    )?;
+    let (size, stride) = (data.dtype().size_bytes(), data.dims()[axis + 1..].iter().product::<usize>());
+    let (line, mut picked, mut first) = (Op::from(Gather { axis: 0 }), Vec::new(), 0);
+    let (steps, data_steps) =
+        (broadcast_strides(indices.dims(), indices.dims()), broadcast_strides(data.dims(), data.dims()));
+    for (i, (_, support)) in columns.groups.iter().enumerate() {
+        // Where the line begins: the place of the index, but for its axis.
+        let along = |a: usize| i / steps[a].max(1) % indices.dims()[a] * data_steps[a];
+        let start: usize = (0..rank).filter(|&a| a != axis).map(along).sum();
+        let at =
+            |j: usize| data.bytes().get((start + j * stride) * size..).and_then(|b| b.get(..size)).unwrap_or_default();
+        let values = array(data.dtype(), &[data.dims()[axis]], (0..data.dims()[axis]).flat_map(at).copied().collect())?;
+        let n = 1usize << support.len();
+        let index_size = indices.dtype().size_bytes();
+        let places = columns.columns[0][first * index_size..][..n * index_size].to_vec();
+        let y = result(&line, vec![Some(&values), Some(&array(indices.dtype(), &[n], places)?)], cx)?;
+        picked.extend_from_slice(y.bytes());
+        first += n;
+    }
+    let y = array(data.dtype(), &[columns.total, 1], picked)?;
+    Ok(Traced { dtype: data.dtype(), dims: indices.dims().to_vec(), elements: columns.cones(&y) })
+}
+
 /// Products with constants: each row of the first input is a group.
 fn rows(op: &Op, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> Result<Traced, Stop> {
     let x = &inputs[0];
@@ -355,8 +402,12 @@ fn rows(op: &Op, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> Result<T
     let groups = (0..n).map(|r| (0..k).map(|i| x.element(r * k + i)).collect()).collect();
     let columns = Columns::new(groups, &vec![x.dtype().size_bytes(); k], bits)?;
     let all = columns.side_by_side(x.dtype())?;
-    // A matrix may have axes of length 1 before it, as many as the rows have.
+    // A matrix may have axes of length 1 before it, as many as the rows have; a vector is a matrix of one column.
+    let vector = matches!(op, Op::MatMul(_)) && inputs[1].dims().len() == 1;
     let matrix = inputs[1].constant().and_then(|t| {
+        if vector {
+            return t.reshaped(&[t.numel(), 1]);
+        }
         let (outer, matrix) = t.dims().split_at_checked(t.rank().checked_sub(2)?)?;
         (outer.iter().all(|&d| d == 1) && t.rank() <= x.dims().len()).then(|| t.reshaped(matrix))?
     });
@@ -364,6 +415,6 @@ fn rows(op: &Op, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> Result<T
     let mut arguments = vec![Some(&all), Some(&matrix)];
     arguments.extend(inputs[2..].iter().map(Input::constant));
     let y = result(op, arguments, cx)?;
-    let dims = [outer, &y.dims()[1..]].concat();
+    let dims = if vector { outer.to_vec() } else { [outer, &y.dims()[1..]].concat() };
     Ok(Traced { dtype: y.dtype(), dims, elements: columns.cones(&y) })
 }
