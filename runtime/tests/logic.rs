@@ -91,17 +91,22 @@ fn check(n_inputs: u32, n_groups: u16, base: u32, row_counts: &[usize]) {
         .collect();
 
     let bytes: Vec<u8> = rows.iter().flatten().map(|&b| if b { 1 << random.below(8) } else { 0 } as u8).collect();
-    let packed_rows: Vec<u8> = rows.iter().flat_map(|row| pack_row(row)).collect();
-    let sliced: Vec<[u64; 8]> = rows
-        .chunks(512)
-        .flat_map(|rows| {
-            (0..n_inputs as usize).map(|i| {
-                let mut words = [0; 8];
-                rows.iter().enumerate().for_each(|(r, row)| words[r / 64] |= u64::from(row[i]) << (r % 64));
-                words
-            })
-        })
-        .collect();
+    // Bits that belong to no input and words that belong to no row hold anything.
+    let mut packed_rows: Vec<u8> = rows.iter().flat_map(|row| pack_row(row)).collect();
+    if !n_inputs.is_multiple_of(8) {
+        let last = packed_rows.iter_mut().skip(n_inputs as usize / 8).step_by(n_inputs.div_ceil(8) as usize);
+        last.for_each(|byte| *byte |= (random.bits() as u8) << (n_inputs % 8));
+    }
+    let mut sliced: Vec<[u64; 8]> = Vec::new();
+    for rows in rows.chunks(512) {
+        for i in 0..n_inputs as usize {
+            let mut words: [u64; 8] = std::array::from_fn(|_| random.bits());
+            for (r, row) in rows.iter().enumerate() {
+                words[r / 64] = words[r / 64] & !(1 << (r % 64)) | u64::from(row[i]) << (r % 64);
+            }
+            sliced.push(words);
+        }
+    }
     // Two inputs share a feature, in features of falling order.
     let n_features = n_inputs.div_ceil(2) as usize;
     let features: Vec<i32> = (0..n_inputs).map(|i| ((n_inputs - 1 - i) / 2) as i32).collect();
