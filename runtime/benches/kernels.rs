@@ -34,6 +34,8 @@ fn main() {
         bench.requantized();
         #[cfg(not(feature = "minimal"))]
         bench.few_bits();
+        #[cfg(not(feature = "minimal"))]
+        bench.quads();
         bench.streamed();
     }
 }
@@ -200,6 +202,49 @@ impl Bench<'_> {
                     println!("{:>9}/{name:<44} {:>10.2} us {gops:>7.1} GOPS", self.isa.name(), seconds * 1e6);
                 }
             }
+        }
+    }
+
+    /// Convolutions with windows of 3 x 3 or of one pixel: the planes and the weights laid out, and the sums.
+    #[cfg(not(feature = "minimal"))]
+    fn quads(&self) {
+        use kernels::{PackedWeights, QuadWindows, Quads, Slide};
+
+        for (channels, n, kernel, size) in [(16, 16, 3, 32), (64, 64, 3, 56), (128, 64, 3, 32), (128, 64, 1, 32)] {
+            let name = format!("quads trit2 {channels}x{n} {kernel}x{kernel} on {size}x{size} .");
+            if !self.wants(&name) {
+                continue;
+            }
+            let (pad, k) = (kernel / 2, kernel * kernel * channels);
+            let slide = Slide { kernel, stride: 1, pad, pad_end: pad, dilation: 1, input: size, output: size };
+            let windows = QuadWindows { channels, slides: [slide; 2] };
+            let weights = Weights::new(Layout::Trit2, k, n, 1);
+            let q: Vec<i8> = (0..channels * size * size).map(|i| (i * 31) as u8 as i8).collect();
+            let (mut plane, mut x) = (vec![0; windows.plane_len()], vec![0; windows.packed_len()]);
+            let (mut w, mut starts) = (vec![0; n * k], vec![0; n]);
+            let (mut places, mut sums) = (vec![0; n * windows.places(size)], vec![0; n * size * size]);
+            let mut offsets = vec![0; windows.steps()];
+            windows.offsets(&mut offsets);
+            let mut peak = 0;
+            let [seconds, peak_seconds] = self.time([
+                &mut || {
+                    self.isa.quads_of_planes(windows, black_box(&q), &mut plane, &mut x);
+                    let packed = PackedWeights { layout: Layout::Trit2, w: weights.bytes(), n, k };
+                    self.isa.quads_of_weights(black_box(packed), &mut w, &mut starts);
+                    let (x, offsets, w, starts) = (&x[..], &offsets[..], &w[..], &starts[..]);
+                    let rows = [0, size];
+                    let quads = Quads { windows, x, offsets, w, starts, ternary: true, outputs: n, rows };
+                    self.isa.quads(quads, &mut places, &mut sums);
+                },
+                &mut || peak = self.isa.probe(Probe::Multiply(2000)),
+            ]);
+            let gops = 2e-9 * (n * k * size * size) as f64 / seconds;
+            let share = 100.0 * gops / (2e-9 * peak as f64 / peak_seconds);
+            println!(
+                "{:>9}/{name:<44} {:>10.2} us {gops:>7.1} GOPS  {share:>3.0}% mul",
+                self.isa.name(),
+                seconds * 1e6
+            );
         }
     }
 

@@ -132,6 +132,30 @@ pub(crate) struct LookupTile<'a> {
     pub(crate) tables: &'a [Table],
 }
 
+/// Outputs of a tile of quads.
+pub(crate) const QUAD_OUTPUTS: usize = TILE;
+/// Places that quads come in.
+pub(crate) const QUAD_PLACES: usize = 16;
+
+/// Weights of some outputs, and an image that they meet at neighbouring places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuadTile<'a> {
+    /// Four channels of each place, plus 128, from the first place on.
+    pub(crate) x: &'a [[u8; 4]],
+    /// For each step, how far behind a place lies what the weights meet there.
+    pub(crate) offsets: &'a [u32],
+    /// For each step, four weights of each output.
+    pub(crate) w: &'a [[[i8; 4]; QUAD_OUTPUTS]],
+    /// What the sums of an output begin with.
+    pub(crate) starts: &'a [i32; QUAD_OUTPUTS],
+    /// Whether all weights are -1, 0 or 1.
+    pub(crate) ternary: bool,
+    /// How many outputs there are.
+    pub(crate) outputs: usize,
+    /// How many places there are, a multiple of [`QUAD_PLACES`].
+    pub(crate) places: usize,
+}
+
 /// The most rows of a float tile.
 pub(crate) const FLOAT_ROWS: usize = 8;
 /// The most columns of a float tile.
@@ -194,6 +218,12 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn round_row(self, x: &[f32], by: By, q: &mut [i8]) -> i32 {
         portable::round_row(x, by, q)
     }
+
+    /// Whether convolutions take less time in quads than as products with rows of windows.
+    const QUADS: bool = true;
+
+    /// For every output, for every place, where the sum begins and what all steps add to it, modulo 2^32.
+    fn quads(self, tile: QuadTile<'_>, sums: &mut [i32]);
 
     /// Rows of a float tile, at most [`FLOAT_ROWS`].
     const ROWS: usize;

@@ -24,6 +24,8 @@ pub(crate) mod number;
 pub(crate) mod post;
 mod probe;
 pub(crate) mod product;
+#[cfg(not(feature = "minimal"))]
+pub(crate) mod quads;
 pub(crate) mod quantize;
 #[cfg(not(feature = "minimal"))]
 pub(crate) mod reduce;
@@ -57,6 +59,8 @@ pub use logic::{LogicInput, LogicOutput, logic_scratch_words};
 pub use norm::Norm;
 pub use post::Post;
 pub use probe::Probe;
+#[cfg(not(feature = "minimal"))]
+pub use quads::{PackedWeights, QuadWindows, Quads};
 pub use quantize::{QuantizeRule, Quantized, Sharing};
 pub use slide::Slide;
 #[cfg(not(feature = "minimal"))]
@@ -143,6 +147,31 @@ pub trait Kernels: FloatKernels {
     #[cfg(not(feature = "minimal"))]
     fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]);
 
+    /// Whether there are instructions that [`Kernels::quads`] is made of.
+    #[cfg(not(feature = "minimal"))]
+    fn has_quads(&self) -> bool;
+
+    /// Lays four channels of `x` side by side, as [`Kernels::quads`] wants them. `plane` is memory to work in.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    #[cfg(not(feature = "minimal"))]
+    fn quads_of_planes(&self, windows: QuadWindows, x: &[i8], plane: &mut [u8], quads: &mut [u8]);
+
+    /// Unpacks weights as [`Kernels::quads`] wants them, and says what the sums of each output begin with.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    #[cfg(not(feature = "minimal"))]
+    fn quads_of_weights(&self, weights: PackedWeights<'_>, w: &mut [i8], starts: &mut [i32]);
+
+    /// The sums of a convolution, output by output, exact; `places` is memory to work in.
+    ///
+    /// # Panics
+    /// If the lengths do not fit.
+    #[cfg(not(feature = "minimal"))]
+    fn quads(&self, quads: Quads<'_>, places: &mut [i32], sums: &mut [i32]);
+
     /// For benchmarks: does what `probe` says and returns the number of products or bytes.
     fn probe(&self, probe: Probe<'_>) -> u64;
 
@@ -211,6 +240,32 @@ impl<I: Samples> Kernels for I {
             #[inline(always)]
             || taps::taps(taps, padded, places, sums),
         );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn has_quads(&self) -> bool {
+        I::QUADS
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn quads_of_planes(&self, windows: QuadWindows, x: &[i8], plane: &mut [u8], quads: &mut [u8]) {
+        self.vectorize(
+            #[inline(always)]
+            || quads::of_planes(windows, x, plane, quads),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn quads_of_weights(&self, weights: PackedWeights<'_>, w: &mut [i8], starts: &mut [i32]) {
+        self.vectorize(
+            #[inline(always)]
+            || quads::of_weights(weights, w, starts),
+        );
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn quads(&self, quads: Quads<'_>, places: &mut [i32], sums: &mut [i32]) {
+        quads::quads(*self, quads, places, sums);
     }
 
     fn probe(&self, probe: Probe<'_>) -> u64 {

@@ -1,11 +1,14 @@
-//! `bit_conv2d`: the windows of some pixels are gathered as rows of a product. Where few channels meet few outputs, as
-//! in depthwise convolutions, the planes are multiplied tap by tap instead.
+//! `bit_conv2d`: the windows of some pixels are gathered as rows of a product. Where channels come in fours and pixels
+//! are many, vectors of pixels meet the weights of one output instead; where few channels meet few outputs, as in
+//! depthwise convolutions, the planes are multiplied tap by tap.
 
 #[cfg(not(feature = "minimal"))]
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use bitc_format::inst::{BitConv2d, BitConv2dQuantize};
+#[cfg(not(feature = "minimal"))]
+use bitc_format::{Layout, Operand};
 
 use super::quantized::{shape_of, sum_rows, weights};
 use crate::RunError;
@@ -17,9 +20,14 @@ use crate::program::Program;
 
 #[cfg(not(feature = "minimal"))]
 mod few;
+#[cfg(not(feature = "minimal"))]
+mod quads;
 
 /// Rows that are multiplied at once.
 const PIXELS: usize = 64;
+
+/// The most neighbouring results that are stored at once.
+const STRETCH: usize = if cfg!(feature = "minimal") { PIXELS } else { 1024 };
 
 /// The sizes of a convolution.
 struct Geometry {
@@ -74,6 +82,13 @@ impl Geometry {
     }
 }
 
+/// How the weights are packed.
+#[cfg(not(feature = "minimal"))]
+fn layout_of(inst: &BitConv2d, program: &Program) -> Layout {
+    let Operand::Const(id) = inst.w else { return Layout::Dense };
+    program.contents().consts()[id.index()].layout
+}
+
 /// Bytes for one block of gathered windows and their products, or for the planes of a group and theirs.
 pub(crate) fn scratch_len(inst: &BitConv2d, program: &Program, binding: &Binding) -> usize {
     let q = shape_of(inst.q, program, binding);
@@ -83,7 +98,7 @@ pub(crate) fn scratch_len(inst: &BitConv2d, program: &Program, binding: &Binding
     let sum = |parts: &[usize]| parts.iter().copied().fold(0, usize::saturating_add);
     let windows = sum(&geometry.parts());
     #[cfg(not(feature = "minimal"))]
-    let windows = windows.max(sum(&few::parts(&geometry)));
+    let windows = windows.max(sum(&few::parts(&geometry))).max(sum(&quads::parts(&geometry, layout_of(inst, program))));
     windows
 }
 
@@ -97,7 +112,7 @@ pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<
 pub(crate) fn bit_conv2d_quantize(frame: &mut Frame<'_, '_>, inst: &BitConv2dQuantize) -> Result<(), RunError> {
     frame.fill_with_scratch(inst.layer.y, |frame, q: &mut [i8], scratch| {
         each_stretch(frame, &inst.layer, scratch, &mut |at, compute| {
-            let mut values = [0f32; PIXELS];
+            let mut values = [0f32; STRETCH];
             let values = &mut values[..at.len()];
             compute(values);
             frame.kernels.codes(values, &inst.steps, &mut q[at]);
@@ -108,7 +123,7 @@ pub(crate) fn bit_conv2d_quantize(frame: &mut Frame<'_, '_>, inst: &BitConv2dQua
 /// What is done with the results of a stretch, which are computed where it says.
 type Store<'a> = &'a mut dyn FnMut(Range<usize>, &dyn Fn(&mut [f32]));
 
-/// Says for each stretch of at most [`PIXELS`] neighbouring results where it is, and computes it.
+/// Says for each stretch of at most [`STRETCH`] neighbouring results where it is, and computes it.
 fn each_stretch(
     frame: &Frame<'_, '_>,
     inst: &BitConv2d,
@@ -128,14 +143,14 @@ fn each_stretch(
         } / at.rows;
         let q_scale = if q_scale.len() == 1 { q_scale[0] } else { q_scale[at.image] };
         for channel in 0..n {
-            let o = at.group * n + channel;
+            let o = at.first + channel;
             let scale = if scale.len() == 1 { scale[0] } else { scale[o] };
             let all = (at.image * out_channels + o) * pixels + at.pixel;
-            for first in (0..at.rows).step_by(PIXELS) {
-                let rows = first..at.rows.min(first + PIXELS);
+            for first in (0..at.rows).step_by(STRETCH) {
+                let rows = first..at.rows.min(first + STRETCH);
                 store(all + rows.start..all + rows.end, &|y| match products {
                     Products::Exact(sums) => {
-                        let bias = bias.map(|bias| [bias[o]; PIXELS]);
+                        let bias = bias.map(|bias| [bias[o]; STRETCH]);
                         let post = Post {
                             row_scale: &[q_scale],
                             scale: &[scale],
@@ -167,22 +182,30 @@ pub(crate) fn accumulators(frame: &Frame<'_, '_>, inst: &BitConv2d) -> Result<Op
     }
     let mut scratch = AlignedBytes::default();
     scratch.reserve(scratch_len(inst, frame.program, frame.binding))?;
-    let mut all = Vec::new();
-    if frame.shape(inst.y).numel() > 0 {
-        windows(frame, inst, &mut scratch, None, &mut |at, products| match products {
-            Products::Exact(sums) => {
-                all.extend((0..at.rows).flat_map(|pixel| sums[pixel..].iter().step_by(at.rows)));
+    let shape = frame.shape(inst.y);
+    let mut all = alloc::vec![0; shape.numel()];
+    if let (false, &[_, outputs, height, width]) = (all.is_empty(), &shape[..]) {
+        let n = match frame.shape(inst.w)[..] {
+            [_, n, _] => n,
+            _ => outputs,
+        };
+        windows(frame, inst, &mut scratch, None, &mut |at, products| {
+            let Products::Exact(sums) = products else { return };
+            // Image by image, group by group, pixel by pixel.
+            let group = (at.image * outputs + at.first / n * n) * height * width;
+            for (o, sums) in (at.first % n..).zip(sums.chunks_exact(at.rows)) {
+                let places = all[group + at.pixel * n + o..].iter_mut().step_by(n);
+                places.zip(sums).for_each(|(place, &sum)| *place = sum);
             }
-            Products::Scaled(_) => {}
         })?;
     }
     Ok(Some(all))
 }
 
-/// Which windows a block holds: `rows` neighbouring output pixels of one image, for one group.
+/// Which windows a block holds: `rows` neighbouring output pixels of one image, for some outputs from `first` on.
 struct Block {
-    group: usize,
     image: usize,
+    first: usize,
     pixel: usize,
     rows: usize,
 }
@@ -208,11 +231,16 @@ fn windows(
     let q = frame.array::<i8>(inst.q)?;
     let geometry = Geometry::new(inst, q.shape, frame.shape(inst.w), frame.shape(inst.y));
     let g = geometry.ok_or(RunError::ProgramChanged)?;
-    #[cfg(not(feature = "minimal"))]
-    if few::is_few(&g) && pixel_scales.is_none() {
-        return few::planes(frame, inst, &g, scratch, show);
-    }
     let (layout, w) = weights(frame, inst.w)?;
+    #[cfg(not(feature = "minimal"))]
+    if pixel_scales.is_none() {
+        if frame.kernels.has_quads() && quads::is_quads(&g, layout) {
+            return quads::products(frame, inst, &g, scratch, show);
+        }
+        if few::is_few(&g) {
+            return few::planes(frame, inst, &g, scratch, show);
+        }
+    }
     let group_len = w.len() / g.groups.max(1);
     let [rows_len, sums_len, acc_len, planes_len, scaled_len, image_len, totals_len] = g.parts();
     let (rows_bytes, rest) = scratch.bytes_mut().split_at_mut(rows_len);
@@ -239,7 +267,7 @@ fn windows(
             let first = (image * q.shape[1] + group * g.channels) * plane;
             channels_together(&q.data[first..][..plane * g.channels], image_values, totals);
             for pixel in (0..pixels).step_by(PIXELS) {
-                let block = Block { group, image, pixel, rows: PIXELS.min(pixels - pixel) };
+                let block = Block { image, first: group * g.n, pixel, rows: PIXELS.min(pixels - pixel) };
                 let rows = &mut rows[..block.rows * g.pitch];
                 let sums = &mut sums[..block.rows];
                 let acc = &mut acc[..block.rows * g.n];

@@ -13,9 +13,10 @@ use core::array;
 
 use bitc_format::Layout;
 
-use super::{FloatSums, FloatTile, Isa, PartSums, PlanesPart, PlanesTile, detect};
+use super::{FloatSums, FloatTile, Isa, PartSums, PlanesPart, PlanesTile, QuadTile, detect};
 
 mod float;
+mod quads;
 
 /// Groups of columns whose sums fit 16 bits: for both layouts 2 planes * 2 columns * 128 * the largest factor times the
 /// largest code is 4096, and the sum of 8 such is at least -32768.
@@ -49,6 +50,12 @@ impl Isa for Avx2 {
     fn multiply(self, rounds: u32) -> (u64, i32) {
         // SAFETY: a value of this type exists only where the feature was detected.
         unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
+    fn quads(self, tile: QuadTile<'_>, sums: &mut [i32]) {
+        // SAFETY: a value of this type exists only where the feature was detected.
+        unsafe { quads::tile(tile, sums) }
     }
 
     const ROWS: usize = 4;

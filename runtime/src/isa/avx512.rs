@@ -14,12 +14,13 @@ use core::array;
 use bitc_format::Layout;
 
 use super::{
-    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PartSums, PlanesPart, PlanesTile, TILE, Table, detect,
-    portable,
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PartSums, PlanesPart, PlanesTile, QuadTile, TILE, Table,
+    detect, portable,
 };
 
 mod float;
 mod lookup;
+mod quads;
 mod round;
 
 /// This CPU has AVX2, FMA and AVX-512 F, BW, VL, DQ and VNNI.
@@ -67,6 +68,12 @@ impl Isa for Avx512 {
     fn round_row(self, x: &[f32], by: By, q: &mut [i8]) -> i32 {
         // SAFETY: a value of this type exists only where these features were detected.
         unsafe { round::row(x, by, q) }
+    }
+
+    #[inline(always)]
+    fn quads(self, tile: QuadTile<'_>, sums: &mut [i32]) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { quads::tile(tile, sums) }
     }
 
     const ROWS: usize = 8;

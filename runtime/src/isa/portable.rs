@@ -3,8 +3,8 @@
 use bitc_format::Layout;
 
 use super::{
-    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PartSums, PlanesPart, PlanesTile, TILE,
-    Table,
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LOOKUP_TILE, LookupTile, PartSums, PlanesPart, PlanesTile, QuadTile,
+    TILE, Table,
 };
 use crate::kernels::math;
 
@@ -31,6 +31,21 @@ impl Isa for Portable {
             }
         }
         (64, acc.iter().copied().map(i32::from).sum())
+    }
+
+    const QUADS: bool = false;
+
+    fn quads(self, tile: QuadTile<'_>, sums: &mut [i32]) {
+        for (output, sums) in sums.chunks_exact_mut(tile.places).enumerate().take(tile.outputs) {
+            sums.fill(tile.starts[output]);
+            for (&offset, w) in tile.offsets.iter().zip(tile.w) {
+                let [a, b, c, d] = w[output].map(i32::from);
+                for (sum, x) in sums.iter_mut().zip(&tile.x[offset as usize..]) {
+                    let x = x.map(i32::from);
+                    *sum = sum.wrapping_add(a * x[0] + b * x[1] + c * x[2] + d * x[3]);
+                }
+            }
+        }
     }
 
     const ROWS: usize = 4;

@@ -14,7 +14,7 @@ use super::logic::BLOCK_ROWS;
 use super::{BitProduct, FloatKernels, Kernels, LogicInput, LogicOutput, Post, Probe, logic_scratch_words};
 use super::{Codes, QuantizeRule, Quantized, Sharing, Tile};
 #[cfg(not(feature = "minimal"))]
-use super::{Convolution, FewBits, Norm, Product, Taps};
+use super::{Convolution, FewBits, Norm, PackedWeights, Product, QuadWindows, Quads, Taps};
 use crate::isa::{BLOCK, PANEL, TILE};
 use crate::pool::Pool;
 
@@ -86,6 +86,10 @@ impl Results for Codes<'_> {
 
 /// Rows for a logic program, where the answers go, how many there are, and scratch.
 type Rows<'a> = (LogicInput<'a>, LogicOutput<'a>, usize, &'a mut [u64]);
+
+/// A part of a convolution in quads, memory to work in, and where the sums go.
+#[cfg(not(feature = "minimal"))]
+type QuadsPart<'a> = (Quads<'a>, &'a mut [i32], &'a mut [i32]);
 
 impl Threaded {
     /// Calls `work` with the parts of a product, on all threads.
@@ -240,6 +244,49 @@ impl Kernels for Threaded {
     #[cfg(not(feature = "minimal"))]
     fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]) {
         self.kernels.taps(taps, padded, places, sums);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn has_quads(&self) -> bool {
+        self.kernels.has_quads()
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn quads_of_planes(&self, windows: QuadWindows, x: &[i8], plane: &mut [u8], quads: &mut [u8]) {
+        self.kernels.quads_of_planes(windows, x, plane, quads);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn quads_of_weights(&self, weights: PackedWeights<'_>, w: &mut [i8], starts: &mut [i32]) {
+        self.kernels.quads_of_weights(weights, w, starts);
+    }
+
+    #[cfg(not(feature = "minimal"))]
+    fn quads(&self, quads: Quads<'_>, places: &mut [i32], sums: &mut [i32]) {
+        let tiles = quads.outputs.div_ceil(TILE);
+        let parts = self.pool.threads().min(PARTS).min(tiles);
+        let size = quads.pixels().saturating_mul(quads.outputs).saturating_mul(4 * quads.offsets.len());
+        if parts < 2 || size < WORTHWHILE || !quads.fit(places, sums) {
+            return self.kernels.quads(quads, places, sums);
+        }
+        let (pixels, n_places) = (quads.pixels(), places.len() / tiles);
+        let mut rest = (places, sums);
+        let mut items: [Option<QuadsPart<'_>>; PARTS] = core::array::from_fn(|part| {
+            if part >= parts {
+                return None;
+            }
+            let part = quads.tiles(tiles * part / parts..tiles * (part + 1) / parts);
+            let (places, sums) = core::mem::take(&mut rest);
+            let (places, next_places) = places.split_at_mut(part.outputs.div_ceil(TILE) * n_places);
+            let (sums, next_sums) = sums.split_at_mut(part.outputs * pixels);
+            rest = (next_places, next_sums);
+            Some((part, places, sums))
+        });
+        self.pool.each(&mut items[..parts], |item| {
+            if let Some((quads, places, sums)) = item.take() {
+                self.kernels.quads(quads, places, sums);
+            }
+        });
     }
 
     fn probe(&self, probe: Probe<'_>) -> u64 {

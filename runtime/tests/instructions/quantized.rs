@@ -197,6 +197,7 @@ struct Conv {
     pad: usize,
     dilation: usize,
     scales: Granularity,
+    layout: Layout,
 }
 
 #[test]
@@ -212,6 +213,7 @@ fn bit_conv2d_is_exact_for_every_geometry() {
         pad: 1,
         dilation: 1,
         scales: Granularity::Tensor,
+        layout: Layout::Trit2,
     };
     check_conv(&base, 1);
     check_conv(&Conv { n: 2, size: [9, 11], outputs: 17, ..base }, 2);
@@ -222,6 +224,15 @@ fn bit_conv2d_is_exact_for_every_geometry() {
     check_conv(&Conv { scales: Granularity::Channel, n: 2, ..base }, 7);
     check_conv(&Conv { scales: Granularity::Channel, kernel: [1, 1], pad: 0, stride: 2, ..base }, 8);
     check_conv(&Conv { kernel: [2, 4], pad: 3, stride: 3, ..base }, 9);
+    // Enough windows for channels in fours, for several panels of outputs and more rows than are worked on at a time.
+    let fours = Conv { channels: 8, size: [13, 17], ..base };
+    for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8] {
+        check_conv(&Conv { n: 2, groups: 2, outputs: 134, layout, ..fours }, 10);
+        check_conv(&Conv { kernel: [1, 1], pad: 0, outputs: 67, size: [37, 41], layout, ..fours }, 11);
+        check_conv(&Conv { kernel: [1, 3], pad: 1, stride: 2, dilation: 2, layout, ..fours }, 12);
+    }
+    check_conv(&Conv { size: [1, 2100], groups: 2, pad: 2, dilation: 2, ..fours }, 13);
+    check_conv(&Conv { scales: Granularity::Channel, ..fours }, 14);
 }
 
 fn check_conv(c: &Conv, seed: u64) {
@@ -232,7 +243,12 @@ fn check_conv(c: &Conv, seed: u64) {
     let k = taps * per_group;
     let x_shape = [c.n, c.channels, c.size[0], c.size[1]];
     let x = random.floats(x_shape.iter().product());
-    let w = random.trits(c.outputs * k);
+    let mut weight = || match c.layout {
+        Layout::Int8 => random.next() as i8,
+        Layout::Bit1 => random.below(2) as i8 * 2 - 1,
+        _ => random.below(3) as i8 - 1,
+    };
+    let w: Vec<i8> = (0..c.outputs * k).map(|_| weight()).collect();
     let (scales, bias) = (random.floats(c.outputs), random.floats(c.outputs));
 
     let mut case = Case::new();
@@ -246,7 +262,7 @@ fn check_conv(c: &Conv, seed: u64) {
     case.push(Quantize { q, scale: q_scale, sums: None, x: input, granularity: c.scales, ..rows() });
     let w_shape = [c.groups, group_outputs, k];
     let pad = c.pad as u32;
-    let w_const = case.weights(Layout::Trit2, if c.groups == 1 { &w_shape[1..] } else { &w_shape }, &w);
+    let w_const = case.weights(c.layout, if c.groups == 1 { &w_shape[1..] } else { &w_shape }, &w);
     let scale = case.constant(&[c.outputs], &scales);
     let bias_const = case.constant(&[c.outputs], &bias);
     case.push(BitConv2d {

@@ -73,7 +73,7 @@ pub(super) fn planes(
         for (group, w) in w.chunks_exact(g.n * g.k).enumerate() {
             let x = &q.data[(image * g.groups + group) * area..][..area];
             frame.kernels.taps(Taps { x, w, ..taps }, padded, places, sums);
-            show(Block { group, image, pixel: 0, rows: pixels }, Products::Exact(sums));
+            show(Block { image, first: group * g.n, pixel: 0, rows: pixels }, Products::Exact(sums));
         }
     }
     Ok(())
