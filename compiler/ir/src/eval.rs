@@ -4,6 +4,7 @@
 //! of its widest point.
 
 pub mod array;
+mod flow;
 pub mod select;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use crate::graph::{Graph, NodeId, ValueDef, ValueId};
 use crate::ops::{EvalCx, TypeError};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
+
+pub use flow::Flow;
 
 /// Why evaluation stopped.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,7 +94,6 @@ pub fn eval(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, EvalError> 
 /// As [`eval`].
 pub fn eval_with(graph: &Graph, inputs: &[Tensor], tap: Tap<'_>) -> Result<Vec<Tensor>, EvalError> {
     let bindings = bind(graph, inputs)?;
-    let cx = EvalCx { bind: &|s| bindings.get(s).copied() };
     let order = graph.live_order().ok_or_else(|| EvalError::Undefined("the graph has a cycle".to_owned()))?;
 
     let mut reads_left = vec![0u32; graph.values().len()];
@@ -107,23 +109,7 @@ pub fn eval_with(graph: &Graph, inputs: &[Tensor], tap: Tap<'_>) -> Result<Vec<T
     }
     for node_id in order {
         let node = graph.node(node_id);
-        let at = |source| EvalError::Node {
-            node: node_id.index(),
-            op: node.op.name().to_owned(),
-            origin: node.origin.to_string(),
-            source: Box::new(source),
-        };
-        let read = |v: ValueId| match &graph.value(v).def {
-            ValueDef::Const(t) | ValueDef::Param(t) => Some(t),
-            ValueDef::Input | ValueDef::Node(..) => values[v.index()].as_ref(),
-        };
-        node.outputs.iter().try_for_each(|&v| check_size(graph.ty(v), &bindings)).map_err(at)?;
-        let args = node.inputs.iter().map(|v| v.and_then(read)).collect();
-        let mut outputs = node.op.eval(args, &cx).map_err(at)?;
-        tap(node_id, &mut outputs);
-        for (&value, tensor) in node.outputs.iter().zip(&outputs) {
-            check_type(graph.ty(value), tensor, &bindings).map_err(at)?;
-        }
+        let outputs = eval_node(graph, node_id, &|v| values[v.index()].as_ref(), &bindings, tap)?;
         for (&value, tensor) in node.outputs.iter().zip(outputs) {
             values[value.index()] = (reads_left[value.index()] > 0).then_some(tensor);
         }
@@ -137,6 +123,35 @@ pub fn eval_with(graph: &Graph, inputs: &[Tensor], tap: Tap<'_>) -> Result<Vec<T
     let output = |v: ValueId| graph.constant(v).or(values[v.index()].as_ref()).cloned();
     let missing = || EvalError::Undefined("an output was not computed".to_owned());
     graph.outputs().iter().map(|o| output(o.value).ok_or_else(missing)).collect()
+}
+
+/// The outputs of one node; `computed` hands out what is no constant.
+fn eval_node<'a>(
+    graph: &'a Graph,
+    id: NodeId,
+    computed: &dyn Fn(ValueId) -> Option<&'a Tensor>,
+    bindings: &Bindings,
+    tap: Tap<'_>,
+) -> Result<Vec<Tensor>, EvalError> {
+    let node = graph.node(id);
+    let at = |source| EvalError::Node {
+        node: id.index(),
+        op: node.op.name().to_owned(),
+        origin: node.origin.to_string(),
+        source: Box::new(source),
+    };
+    let read = |v: ValueId| match &graph.value(v).def {
+        ValueDef::Const(t) | ValueDef::Param(t) => Some(t),
+        ValueDef::Input | ValueDef::Node(..) => computed(v),
+    };
+    node.outputs.iter().try_for_each(|&v| check_size(graph.ty(v), bindings)).map_err(at)?;
+    let args = node.inputs.iter().map(|v| v.and_then(read)).collect();
+    let mut outputs = node.op.eval(args, &EvalCx { bind: &|s| bindings.get(s).copied() }).map_err(at)?;
+    tap(id, &mut outputs);
+    for (&value, tensor) in node.outputs.iter().zip(&outputs) {
+        check_type(graph.ty(value), tensor, bindings).map_err(at)?;
+    }
+    Ok(outputs)
 }
 
 /// What the symbols of a graph stand for, given inputs. Every input is checked against its declared type.

@@ -190,29 +190,43 @@ pub(super) fn convolve<T>(
 where
     T: Copy + Default + std::ops::Mul<Output = T> + std::ops::AddAssign,
 {
+    let wrong_rank = || EvalError::Undefined("a convolution takes arrays of rank 4".to_owned());
     let (&[batch, _, h_in, w_in], &[outputs, channels, kh, kw]) = (x.shape(), w.shape()) else {
-        return Err(EvalError::Undefined("a convolution takes arrays of rank 4".to_owned()));
+        return Err(wrong_rank());
     };
     let size = |axis, input, kernel| {
         let dim = window.output(axis, &Dim::from(input), kernel, false)?;
         dim.as_const().ok_or_else(|| TypeError::new("an output size", dim))
     };
     let (h_out, w_out) = (size(0, h_in, kh)?, size(1, w_in, kw)?);
-    let mut sums = Vec::with_capacity(batch * outputs * h_out * w_out);
-    for (n, o) in (0..batch).flat_map(|n| (0..outputs).map(move |o| (n, o))) {
+    let (x, w) = (x.as_standard_layout(), w.as_standard_layout());
+    let (Some(x), Some(w)) = (x.as_slice(), w.as_slice()) else { return Err(wrong_rank()) };
+    let (image, plane) = (h_in * w_in, h_out * w_out);
+    let mut sums = vec![T::default(); batch * outputs * plane];
+    // Whole planes at a time. Every sum takes its products channel by channel and row by row of the kernel.
+    for (at, sums) in sums.chunks_mut(plane.max(1)).enumerate() {
+        let (n, o) = (at / outputs, at % outputs);
         let first_channel = o / (outputs / groups) * channels;
-        for (oy, ox) in (0..h_out).flat_map(|y| (0..w_out).map(move |x| (y, x))) {
-            let mut sum = T::default();
-            for (c, i) in (0..channels).flat_map(|c| (0..kh).map(move |i| (c, i))) {
+        for (c, i, j) in taps(channels, kh, kw) {
+            let weight = w[((o * channels + c) * kh + i) * kw + j];
+            let x = &x[(n * channels * groups + first_channel + c) * image..][..image];
+            let under = |ox: &usize| window.position(1, *ox, j, w_in).is_some();
+            let Some((left, from)) = (0..w_out).find_map(|ox| Some((ox, window.position(1, ox, j, w_in)?))) else { continue };
+            let count = (left..w_out).take_while(under).count();
+            for (oy, sums) in sums.chunks_mut(w_out).enumerate() {
                 let Some(iy) = window.position(0, oy, i, h_in) else { continue };
-                for j in 0..kw {
-                    if let Some(ix) = window.position(1, ox, j, w_in) {
-                        sum += x[[n, first_channel + c, iy, ix]] * w[[o, c, i, j]];
-                    }
+                let row = x[iy * w_in + from..(iy + 1) * w_in].iter().step_by(window.strides[1]);
+                for (sum, &x) in sums[left..left + count].iter_mut().zip(row) {
+                    *sum += x * weight;
                 }
             }
-            sums.push(sum);
         }
     }
     Ok((vec![batch, outputs, h_out, w_out], sums))
+}
+
+/// The elements of a kernel for one output, in the order of weights.
+fn taps(channels: usize, height: usize, width: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let rows = (0..channels).flat_map(move |c| (0..height).map(move |i| (c, i)));
+    rows.flat_map(move |(c, i)| (0..width).map(move |j| (c, i, j)))
 }
