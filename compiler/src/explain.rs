@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use bitc_ir::ops::quantize_act::{Form, Over};
 use bitc_ir::ops::{Dequantize, QuantizeAct};
-use bitc_ir::{DType, Graph, NodeId, Op, Origin};
+use bitc_ir::{DType, Graph, NodeId, Op, Origin, ValueId};
 use bitc_passes::{Remark, RemarkKind};
 
 use crate::error::escape;
@@ -173,6 +173,15 @@ impl Outcome<'_> {
         }
     }
 
+    /// What made integers, through what only moved them since.
+    fn quantizer_of(&self, q: ValueId) -> Option<&Op> {
+        let mut node = self.graph.producer_id(q)?;
+        while let Op::Pad(_) | Op::Reshape(_) | Op::Slice(_) | Op::Flatten(_) = &self.graph.node(node).op {
+            node = self.graph.producer_id(self.graph.input(node, 0)?)?;
+        }
+        Some(&self.graph.node(node).op)
+    }
+
     /// A layer of few-bit weights in words, and whether it sums integers.
     fn few_bit_layer(&self, id: NodeId) -> Option<(String, bool)> {
         let g = self.graph;
@@ -199,7 +208,7 @@ impl Outcome<'_> {
             (0, _) => "a scale per output".to_owned(),
             (group, _) => format!("a scale per group of {group}"),
         };
-        let quantizer = q.and_then(|q| g.producer_id(q)).map(|n| &g.node(n).op);
+        let quantizer = q.and_then(|q| self.quantizer_of(q));
         let activations = match quantizer {
             Some(Op::QuantizeAct(op)) => activations(op),
             _ if q.is_some() => "activations of whole numbers".to_owned(),

@@ -16,6 +16,7 @@ pub mod samples;
 
 mod integers;
 mod layer;
+mod moves;
 
 pub mod cones_to_logic;
 pub mod cse;

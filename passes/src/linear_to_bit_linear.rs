@@ -3,6 +3,8 @@
 //! `linear(dequantize(q, qs), dequantize(t, s), b) == bit_linear(q, qs, t, s, b)`, and the same for convolutions.
 //! The scales are common factors of every sum: qs is one per row (per sample or pixel for a convolution), s one per output.
 //!
+//! Integers that were moved after they were dequantised, as in front of a transposed convolution, are moved as integers.
+//!
 //! Whole numbers between other bounds, such as 0 and 255, are moved into those of 8 bits with a sign, and the bias makes
 //! up for it: `linear(v * c, w, b) == bit_linear(v - z, c, t, s, b + z * c * s * sum(t))`. Where c is computed for each row,
 //! `c * (z * s * sum(t))` is added instead.
@@ -12,6 +14,7 @@ use bitc_ir::ops::{Activation, Binary, BinaryKind, BitConv2d, BitLinear, Dequant
 use bitc_ir::{AttrError, AttrReader, DType, Dim, Graph, NodeId, Op, Shape, Tensor, ValueId};
 
 use crate::integers::{Evidence, Integers, integers_of, is_whole};
+use crate::moves::Moves;
 use crate::pass::{Changed, Pass, PassCx, PassError};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -56,8 +59,14 @@ fn integer_sums(g: &mut Editor<'_>, node: NodeId) -> Result<Replacement, Miss> {
         return Err(Miss::blocked("its weights are float"));
     };
     let bias = at.inputs.get(2).copied().flatten();
-    let Moved { q, q_scale, bias, added } = match dequantized(g, x, &[DType::I8]) {
-        Some((q, q_scale, 0)) => Moved { q, q_scale, bias, added: None },
+    let moves = if matches!(op, Op::BitConv2d(_)) { Moves::of(g, x) } else { Err(Miss::NoMatch) };
+    let Moved { q, q_scale, bias, added } = match (dequantized(g, x, &[DType::I8]), moves) {
+        (Some((q, q_scale, 0)), _) => Moved { q, q_scale, bias, added: None },
+        (None, Ok(moves)) => {
+            let (q, q_scale) = moves.apply(g)?;
+            Moved { q, q_scale, bias, added: None }
+        }
+        (None, Err(blocked @ Miss::Blocked(_))) => return Err(blocked),
         _ => moved(g, &mut op, x, (t, scale, group), bias)?,
     };
     let (op, scale) = match (op, group) {

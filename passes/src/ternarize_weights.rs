@@ -14,6 +14,7 @@ use bitc_ir::ops::Dequantize;
 use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueId};
 
 use crate::integers::is_rounded;
+use crate::moves::Moves;
 use crate::pass::{Changed, Pass, PassCx, PassError, Values};
 use crate::rewrite::{Editor, Miss, Replacement, Rule, rewrite};
 
@@ -73,9 +74,13 @@ impl TernarizeWeights {
             return Err(Miss::NoEffect);
         }
         let Some(tensor) = g.constant(w) else { return Err(Miss::blocked("its weight is not a constant")) };
-        let quantized = is_quantized(g, x) || is_rounded(g, x);
+        let moved = if matches!(at.op, Op::Conv2d(_)) { Moves::of(g, x).map(drop) } else { Err(Miss::NoMatch) };
+        let quantized = is_quantized(g, x) || is_rounded(g, x) || moved.is_ok();
         let ternary = split_ternary(tensor, self.tolerance);
         if ternary.is_some() && !self.weight_only && !quantized {
+            if let Err(Miss::Blocked(why)) = moved {
+                return Err(Miss::Blocked(why));
+            }
             return Err(Miss::blocked(
                 "its weights are ternary but nothing quantises its activations (see --weight-only)",
             ));
