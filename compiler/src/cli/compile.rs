@@ -88,18 +88,20 @@ struct Report {
 /// How float layers become ternary, if they shall.
 #[derive(Debug, Clone, Args)]
 struct RewriteArgs {
-    /// Make the float layers of a float model ternary: off, optimal, absmean, twn or gptq. Trained ternary weights are
-    /// always recognised.
+    /// Make the float layers of a float model ternary, linear ones and convolutions: off, optimal, absmean, twn or gptq.
+    /// Trained ternary weights are always recognised.
     #[arg(long, value_name = "METHOD", default_value = "off", help_heading = "Rewriting a float model")]
     ternary: String,
-    /// Which weights of a layer share a scale: all (tensor), those of an output (row), or G neighbouring inputs of one.
+    /// Which weights of a layer share a scale: all (tensor), those of an output (row), or G neighbouring inputs of one,
+    /// which convolutions have not.
     #[arg(long, value_name = "tensor|row|group:G", help_heading = "Rewriting a float model")]
     scale: Option<String>,
     /// Ternary planes whose sum stands for a weight: 1 or 2.
     #[arg(long, value_name = "1|2", help_heading = "Rewriting a float model")]
     planes: Option<String>,
-    /// Layers to leave: glob on names, `first`, `last`; `=int8` keeps 8 bits, `=f32` (default) keeps floats.
-    #[arg(long, value_name = "PATTERN[,PATTERN][=f32|int8]", help_heading = "Rewriting a float model")]
+    /// Layers to leave: glob on names, `first`, `last`, `convolutions`, `depthwise`; `=int8` keeps 8 bits, `=f32` (default)
+    /// keeps floats, `=ternary` keeps nothing. Depthwise convolutions keep floats unless told otherwise.
+    #[arg(long, value_name = "PATTERN[,PATTERN][=f32|int8|ternary]", help_heading = "Rewriting a float model")]
     keep: Vec<String>,
     /// Calibration inputs: a scale and a bias per output are refit on them; with `--dont-cares` what a logic network sees.
     #[arg(long, value_name = "[NAME=]X.npy", help_heading = "Rewriting a float model")]

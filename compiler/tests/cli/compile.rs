@@ -216,12 +216,53 @@ fn a_rewrite_leaves_what_was_trained() {
     assert!(done.stderr.contains("nothing was rewritten"), "{}", done.stderr);
     let read = |name: &str| std::fs::read(bench.path(name)).unwrap();
     assert!(read("trained.bir") == read("asked.bir"));
-    let conv = "model: sequential\ninput: {name: x, shape: [N, 2, 5, 5]}\nlayers:\n- conv2d: {name: c, out: 3, kernel: 3}\n\
-        - flatten: {}\n- linear: {name: f, out: 2}\nweights: {random: 1}\n";
-    bench.write("conv.yaml", conv.as_bytes());
-    let done = bench.ok("compile conv.yaml --ternary optimal");
-    assert!(done.stderr.contains("c: only linear layers are rewritten"), "{}", done.stderr);
-    assert!(done.stderr.contains("f: ternary by optimal, weight error"), "{}", done.stderr);
+}
+
+/// A small network of convolutions, one of them depthwise.
+const CONVOLUTIONS: &str = "model: sequential
+input: {name: x, shape: [N, 2, 6, 6]}
+layers:
+- conv2d: {name: c1, out: 4, kernel: 3, padding: 1}
+- relu: {}
+- conv2d: {name: dw, out: 4, kernel: 3, groups: 4}
+- conv2d: {name: c2, out: 6, kernel: 1}
+- flatten: {}
+- linear: {name: f, out: 2}
+weights: {random: 1}
+";
+
+#[test]
+fn convolutions_become_ternary_as_well() {
+    let bench = Bench::new();
+    bench.write("conv.yaml", CONVOLUTIONS.as_bytes());
+    bench.array("x.npy", &random::tensor(DType::F32, &[40, 2, 6, 6], 3));
+    let lines = |options: &str| {
+        let done = bench.ok(&format!("compile conv.yaml -o c.bit --explain {options}"));
+        bench.ok(&format!("compile conv.yaml -o c.bir {options}"));
+        bench.ok("verify c.bir c.bit");
+        bench.ok("compare conv.yaml c.bit --input x.npy --seconds 0.01");
+        done.stderr
+    };
+    let layouts = || {
+        let json = bench.ok("inspect c.bit --json").json();
+        let layers = json["layers"].as_array().unwrap().clone();
+        layers.iter().map(|l| l["layout"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let text = lines("--ternary optimal --keep first,last=int8");
+    assert!(text.contains("c2  conv2d -> bit_conv2d, ternary weights, a scale per output, 8-bit activations scaled per sample; ternary by optimal"), "{text}");
+    assert!(text.contains("dw  conv2d stays float: a depthwise convolution keeps its floats"), "{text}");
+    assert_eq!(layouts(), ["int8", "dense", "trit2", "int8"]);
+    let text = lines("--ternary gptq --calib x.npy --keep depthwise=ternary --scale tensor");
+    assert!(text.contains("dw  conv2d -> bit_conv2d, ternary weights") && text.contains("after the refit"), "{text}");
+    assert_eq!(layouts(), ["trit2"; 4]);
+    let text = lines("--ternary twn --keep convolutions");
+    assert!(text.contains("c1  conv2d stays float: kept in float as asked"), "{text}");
+    let text = lines("--ternary optimal --planes 2 --calib x.npy");
+    assert!(text.contains("two ternary planes by optimal"), "{text}");
+    let refused = "compile conv.yaml -o no.bit --ternary optimal --scale group:8";
+    bench.fails(refused, 1, &["--scale group:8 does not suit `c1", "--keep convolutions=int8"]);
+    assert!(!bench.path("no.bit").exists());
+    bench.ok(&format!("{refused} --keep convolutions=int8"));
 }
 
 #[test]

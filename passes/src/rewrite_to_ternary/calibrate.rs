@@ -1,30 +1,54 @@
 //! What calibration inputs tell: how the float layers answer, what reaches a layer now, and the refit of a layer.
 
-use bitc_ir::eval::{EvalError, eval};
-use bitc_ir::{Graph, NodeId, Origin, Tensor, ValueId};
+use bitc_ir::eval::{EvalError, Flow, eval_with};
+use bitc_ir::{Graph, Origin, Tensor};
 
 use super::methods::Matrix;
+use super::target::Target;
 use crate::pass::PassError;
 
-/// The outputs of the float layers for the calibration inputs; empty without any.
+/// The outputs of the float layers for the calibration inputs, and these on their way through the rewritten graph.
 pub(super) struct Calibration {
     outputs: Vec<Matrix>,
+    flows: Vec<Flow>,
+    rows: Option<usize>,
 }
 
 impl Calibration {
-    /// Evaluates the float model once.
+    /// Evaluates the float model once; nothing is known without calibration inputs.
     pub(super) fn of_float_layers(
         graph: &Graph,
-        layers: &[NodeId],
+        targets: &[Target],
         samples: &[Vec<Tensor>],
     ) -> Result<Self, PassError> {
-        let values: Vec<ValueId> = layers.iter().map(|&n| graph.node(n).outputs[0]).collect();
-        Ok(Self { outputs: if samples.is_empty() { Vec::new() } else { matrices(graph, &values, samples)? } })
+        let values: Vec<_> = targets.iter().map(|t| graph.node(t.node).outputs[0]).collect();
+        let wanted = graph.with_outputs(&values);
+        let mut outputs: Vec<Option<Matrix>> = targets.iter().map(|_| None).collect();
+        let mut rows = vec![0; targets.len()];
+        for inputs in samples {
+            let mut all_finite = true;
+            let mut tap = |node, found: &mut [Tensor]| {
+                let at = targets.iter().position(|t| t.node == node);
+                let Some((i, y)) = at.zip(found.first()) else { return };
+                rows[i] += targets[i].inputs_in(y);
+                match targets[i].rows_of_output(y) {
+                    Some(matrix) => append(&mut outputs[i], matrix),
+                    None => all_finite = false,
+                }
+            };
+            eval_with(&wanted, inputs, &mut tap).map_err(failed)?;
+            if !all_finite {
+                return Err(not_finite());
+            }
+        }
+        let flows = samples.iter().map(|inputs| Flow::new(graph, inputs)).collect::<Result<_, _>>().map_err(failed)?;
+        let rows = rows.into_iter().min().filter(|_| !samples.is_empty());
+        Ok(Self { outputs: outputs.into_iter().flatten().collect(), flows, rows })
     }
 
-    /// How many rows the layer that sees fewest of them has; `None` without calibration.
+    /// How many rows or images the layer that sees fewest of them has; `None` without calibration.
     pub(super) fn rows(&self) -> Option<usize> {
-        self.outputs.iter().map(|m| m.rows).min()
+        self.rows
     }
 
     /// How layer `position` answered in float.
@@ -32,39 +56,38 @@ impl Calibration {
         self.outputs.get(position)
     }
 
-    /// What reaches a layer in the graph as it is now.
-    pub(super) fn inputs_now(
-        &self,
-        graph: &Graph,
-        layer: NodeId,
-        samples: &[Vec<Tensor>],
-    ) -> Result<Option<Matrix>, PassError> {
-        let Some(x) = graph.input(layer, 0).filter(|_| !samples.is_empty()) else { return Ok(None) };
-        Ok(matrices(graph, &[x], samples)?.pop())
+    /// The quantised rows that reach a layer in the graph as it is now, a matrix for each group of its channels; `None`
+    /// without calibration.
+    pub(super) fn inputs_now(&mut self, graph: &Graph, target: &Target) -> Result<Option<Vec<Matrix>>, PassError> {
+        let Some(x) = graph.input(target.node, 0) else { return Ok(None) };
+        let mut all: Vec<Option<Matrix>> = (0..target.groups()).map(|_| None).collect();
+        for flow in &mut self.flows {
+            let x = flow.value(graph, x).map_err(failed)?;
+            let groups = target.rows_of_input(&x).ok_or_else(not_finite)?;
+            all.iter_mut().zip(groups).for_each(|(all, rows)| append(all, rows));
+        }
+        Ok(all.into_iter().collect())
     }
 }
 
-/// The rows of some values for all samples, one matrix per value.
-fn matrices(graph: &Graph, values: &[ValueId], samples: &[Vec<Tensor>]) -> Result<Vec<Matrix>, PassError> {
-    let failed =
-        |message: String| PassError::Input { message: format!("calibration: {message}"), origin: Origin::default() };
-    let wanted = graph.with_outputs(values);
-    let mut found: Vec<Matrix> = Vec::new();
-    for inputs in samples {
-        let tensors = eval(&wanted, inputs).map_err(|e: EvalError| failed(e.to_string()))?;
-        for (i, tensor) in tensors.iter().enumerate() {
-            let matrix =
-                Matrix::of(tensor).ok_or_else(|| failed("a layer sees values that are not finite".to_owned()))?;
-            match found.get_mut(i) {
-                None => found.push(matrix),
-                Some(all) => {
-                    all.rows += matrix.rows;
-                    all.values.extend(matrix.values);
-                }
-            }
+/// Puts rows below others.
+fn append(all: &mut Option<Matrix>, more: Matrix) {
+    match all {
+        None => *all = Some(more),
+        Some(all) => {
+            all.rows += more.rows;
+            all.values.extend(more.values);
         }
     }
-    Ok(found)
+}
+
+fn failed(error: EvalError) -> PassError {
+    PassError::Input { message: format!("calibration: {error}"), origin: Origin::default() }
+}
+
+fn not_finite() -> PassError {
+    let message = "calibration: a layer sees values that are not finite".to_owned();
+    PassError::Input { message, origin: Origin::default() }
 }
 
 /// A gain and a shift per output that bring what a layer says now closest to what it should say.

@@ -36,6 +36,30 @@ impl Matrix {
         values.iter().all(|v| v.is_finite()).then(|| Matrix { rows: outer.iter().product(), columns, values })
     }
 
+    /// The elements of a tensor as that many rows; `None` if they do not fit or are not finite.
+    pub(super) fn of_rows(tensor: &Tensor, rows: usize) -> Option<Matrix> {
+        let values = tensor.to_vec::<f32>()?;
+        let columns = values.len().checked_div(rows).unwrap_or(0);
+        let fits = rows * columns == values.len() && values.iter().all(|v| v.is_finite());
+        fits.then_some(Matrix { rows, columns, values })
+    }
+
+    /// Equal parts of the rows, one below the other.
+    pub(super) fn parts(&self, count: usize) -> impl Iterator<Item = Matrix> {
+        let rows = self.rows.checked_div(count).unwrap_or(0);
+        let part = move |i: usize| self.values[i * rows * self.columns..][..rows * self.columns].to_vec();
+        (0..count).map(move |i| Matrix { rows, columns: self.columns, values: part(i) })
+    }
+
+    /// What a layer of these weights answers to rows; with several matrices of them each goes with its part of the weights.
+    pub(super) fn products_of(&self, rows: &[Matrix]) -> Matrix {
+        let products: Vec<Matrix> =
+            rows.iter().zip(self.parts(rows.len())).map(|(x, w)| x.times_transposed(&w)).collect();
+        let count = rows.first().map_or(0, |x| x.rows);
+        let values = (0..count).flat_map(|r| products.iter().flat_map(move |p| p.row(r).iter().copied())).collect();
+        Matrix { rows: count, columns: self.rows, values }
+    }
+
     pub(super) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.columns..][..self.columns]
     }
@@ -114,6 +138,16 @@ impl Plane {
             plane.scales.push(scale);
         }
         plane
+    }
+
+    /// Planes of the same kind, one below the other; `None` without any.
+    pub(super) fn stacked(planes: impl IntoIterator<Item = Plane>) -> Option<Plane> {
+        planes.into_iter().reduce(|mut all, plane| {
+            all.rows += plane.rows;
+            all.integers.extend(plane.integers);
+            all.scales.extend(plane.scales);
+            all
+        })
     }
 
     fn scale_of(&self, row: usize, column: usize) -> f32 {
