@@ -1,21 +1,34 @@
 //! Input files: read whole into a private buffer.
 //!
 //! A private buffer cannot change or shrink under the reader, which a mapped file can. Only regular files are read, so
-//! that a device or a pipe given by mistake neither blocks nor fills the memory.
+//! that a device or a pipe given by mistake neither blocks nor fills the memory. The path `-` is standard input, which is
+//! read once however often it is asked for.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bitc_ir::Blob;
 
 use crate::error::Diagnostic;
 
-/// The bytes of the file at `path`.
+/// What standard input may hold: nothing tells its length beforehand.
+const STANDARD_INPUT_LIMIT: u64 = 2 << 30;
+
+/// Whether a path means standard input.
+pub fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// The bytes of the file at `path`, or of standard input.
 ///
 /// # Errors
 /// If the file cannot be read, is no regular file, or is longer than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> Result<Blob, Diagnostic> {
+    if is_standard_input(path) {
+        return standard_input(limit);
+    }
     let file = |d: Diagnostic| d.file(path.display().to_string());
     let cannot = |e: io::Error| file(Diagnostic::wrong_input(format!("cannot read: {e}")));
     // The kind is asked before opening, because opening a pipe waits for its writer.
@@ -39,6 +52,27 @@ pub fn read(path: &Path, limit: u64) -> Result<Blob, Diagnostic> {
         return Err(too_long(bytes.len() as u64));
     }
     Ok(Blob::new(bytes))
+}
+
+fn standard_input(limit: u64) -> Result<Blob, Diagnostic> {
+    static CONTENT: OnceLock<Result<Blob, String>> = OnceLock::new();
+    let content = CONTENT.get_or_init(|| {
+        let stream = io::stdin();
+        if stream.is_terminal() {
+            return Err("standard input is a terminal, nothing is piped into it".to_owned());
+        }
+        let mut bytes = Vec::new();
+        let mut limited = stream.lock().take(STANDARD_INPUT_LIMIT + 1);
+        limited.read_to_end(&mut bytes).map_err(|e| format!("cannot read standard input: {e}"))?;
+        Ok(Blob::new(bytes))
+    });
+    let wrong = |what: &str| Diagnostic::wrong_input(what).file("-");
+    let bytes = content.as_ref().map_err(|what| wrong(what))?;
+    let limit = limit.min(STANDARD_INPUT_LIMIT);
+    if bytes.bytes().len() as u64 > limit {
+        return Err(wrong("standard input is too long").expected(format!("at most {limit} bytes")));
+    }
+    Ok(bytes.clone())
 }
 
 #[cfg(test)]

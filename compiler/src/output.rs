@@ -15,6 +15,9 @@ use crate::error::Diagnostic;
 /// # Errors
 /// If it is, whatever the two paths look like.
 pub fn not_over(input: &Path, output: &Path) -> Result<(), Diagnostic> {
+    if output == Path::new("-") {
+        return Ok(());
+    }
     let same = matches!((input.canonicalize(), output.canonicalize()), (Ok(input), Ok(output)) if input == output);
     if !same {
         return Ok(());

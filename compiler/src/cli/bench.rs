@@ -26,7 +26,7 @@ use crate::runnable::{self, Runnable, is_artifact, kernels_on};
 
 Runs are warm and in this process; inputs are seeded random. Times are per run.")]
 pub(super) struct Bench {
-    /// An artifact (.bit) or a model.
+    /// An artifact (.bit) or a model; `-` is standard input.
     file: PathBuf,
     /// Batch sizes.
     #[arg(long, value_name = "N,N", default_value = "1", value_parser = sizes)]

@@ -19,6 +19,7 @@ use crate::compile;
 use crate::error::{Diagnostic, Failure, escape, quoted};
 use crate::explain::SourceNodes;
 use crate::frontend::Reals;
+use crate::input::is_standard_input;
 use crate::lower::Target;
 use crate::notes::{Approximation, Notes};
 use crate::observe::{self, PrintAfter, Seen, Watch};
@@ -36,9 +37,10 @@ use crate::verify::{Tolerance, difference};
   bitc compile model.yaml -o m.bit --explain     what became of each layer, and why not
   bitc compile model.yaml -o m.bit --verify=each compare values after every pass
   bitc compile network.yaml -o network.v         a logic network as Verilog; .c and .blif likewise
-  bitc compile model.yaml --stop-after simplify --emit bir -o -")]
+  bitc compile model.yaml --stop-after simplify --emit bir -o -
+  bitc compile - -o model.bit < model.onnx       any input file may be standard input")]
 pub(super) struct Compile {
-    /// The model: .yaml, .bir or .onnx, told apart by content.
+    /// The model: .yaml, .bir or .onnx, told apart by content; `-` is standard input.
     model: PathBuf,
     /// Where the result goes; `-` is standard output. Default: the model's name with a new extension, in this folder.
     #[arg(long, short, value_name = "OUT")]
@@ -207,6 +209,10 @@ impl Compile {
         let target = self.target()?;
         if self.json && self.output.as_deref() == Some(Path::new("-")) {
             return Err(Diagnostic::usage("`--json` and the result cannot both go to standard output").into());
+        }
+        if self.output.is_none() && is_standard_input(&self.model) {
+            let nameless = Diagnostic::usage("a model from standard input has no name to call the result after");
+            return Err(nameless.hint("`-o OUT` says where it goes").into());
         }
         if self.model_args.discretizes() && !self.inputs.given() {
             let d =

@@ -35,7 +35,7 @@ Examples:
 The file is read back and evaluated beside the source before the command succeeds. How far the values of
 each form may be from the source is printed with it.")]
 pub(super) struct Export {
-    /// A model (.onnx, .yaml, .bir) or an artifact (.bit).
+    /// A model (.onnx, .yaml, .bir) or an artifact (.bit); `-` is standard input.
     file: PathBuf,
     /// Where the model goes; `-` is standard output.
     #[arg(long, short, value_name = "OUT.onnx")]

@@ -26,7 +26,7 @@ use crate::summary::{Scales, Summary, reduction_text};
   bitc inspect model.bit --ir                    the frozen graph inside
   bitc inspect model.yaml --dot graph.dot        for graphviz")]
 pub(super) struct Inspect {
-    /// An artifact (.bit) or a model; a model is compiled in memory to tell what it becomes.
+    /// An artifact (.bit) or a model; a model is compiled in memory to tell what it becomes; `-` is standard input.
     file: PathBuf,
     /// Print JSON.
     #[arg(long)]

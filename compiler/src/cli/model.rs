@@ -10,6 +10,7 @@ use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::frontend::yaml::{is_model_setting, model_settings};
 use crate::frontend::{self, Imported, Reals, Source};
+use crate::input::is_standard_input;
 use crate::pipeline::Pipeline;
 
 /// How a model is read.
@@ -73,7 +74,7 @@ impl ModelArgs {
     pub(super) fn find(&self, path: &Path) -> Result<PathBuf, Diagnostic> {
         let folder = models_folder(self.models.as_deref());
         let (Some(folder), Some(name)) = (folder, path.to_str()) else { return Ok(path.to_path_buf()) };
-        if path.exists() || name.contains(['/', '\\', '.']) {
+        if is_standard_input(path) || path.exists() || name.contains(['/', '\\', '.']) {
             return Ok(path.to_path_buf());
         }
         let models = named_models(&folder)?;

@@ -21,7 +21,7 @@ use crate::pipeline::Pipeline;
   bitc opt net.bir --passes fold-scales --verify --rewrite-limit 1
   bitc list passes                               the names")]
 pub(super) struct Opt {
-    /// The graph: .bir, or any model that bitc reads.
+    /// The graph: .bir, or any model that bitc reads; `-` is standard input.
     file: PathBuf,
     /// Passes in order, separated by commas.
     #[arg(long, value_name = "A,B,C", required = true)]

@@ -27,7 +27,7 @@ use crate::runnable::{self, Runnable, kernels_on};
   bitc run model.yaml --input x.npy              the reference evaluator
   bitc run model.bit --profile                   the time each instruction takes")]
 pub(super) struct Run {
-    /// An artifact (.bit) or a model.
+    /// An artifact (.bit) or a model; `-` is standard input.
     file: PathBuf,
     #[command(flatten)]
     inputs: InputArgs,

@@ -1,6 +1,6 @@
 //! Outputs are whole or absent, whatever goes wrong.
 
-use bitc_ir::{DType, random};
+use bitc_ir::{DType, Tensor, random};
 
 use crate::harness::{Bench, may_write_everywhere};
 
@@ -106,4 +106,27 @@ fn faults_are_named_where_the_model_has_them() {
     let trainable = b"frozen graph @g(%x: f32[N, 2]) {\n  param %w: f32[1, 2] = dense [1, 2]\n  %y = linear(%x, %w)\n  return %y\n}\n";
     bench.write("two.bir", trainable);
     bench.fails("compile two.bir", 1, &["two.bir: `%w` is still trainable"]);
+}
+
+#[test]
+fn standard_input_takes_the_place_of_a_file() {
+    let bench = Bench::new();
+    let model = std::fs::read(bench.path("mlp.yaml")).unwrap();
+    bench.ok("compile mlp.yaml");
+    let done = bench.fed("compile - -o piped.bit", &model);
+    assert_eq!(done.code, 0, "{done:?}");
+    let artifact = std::fs::read(bench.path("mlp.bit")).unwrap();
+    assert_eq!(bench.ok("run piped.bit").stdout, bench.ok("run mlp.bit").stdout);
+    assert_eq!(bench.fed("run -", &artifact).stdout, bench.ok("run mlp.bit").stdout);
+    // It is read once, however often it is asked for.
+    assert_eq!(bench.fed("compare - mlp.bit --seconds 0", &model).code, 0);
+    let printed = bench.fed("opt - --passes simplify", &std::fs::read(bench.path("two.bir")).unwrap());
+    assert_eq!((printed.code, printed.stdout), (0, bench.ok("opt two.bir --passes simplify").stdout));
+    bench.array("x.npy", &Tensor::splat(&[3, 20], 0.5f32));
+    let rows = bench.fed("run mlp.bit --input -", &std::fs::read(bench.path("x.npy")).unwrap());
+    assert!(rows.stdout.contains("f32[3, 5]"), "{rows:?}");
+    let nameless = bench.fed("compile -", &model);
+    assert!(nameless.code == 2 && nameless.stderr.contains("-o OUT"), "{nameless:?}");
+    let empty = bench.fed("run -", b"");
+    assert!(empty.code == 1 && empty.stderr.starts_with("error: -: "), "{empty:?}");
 }

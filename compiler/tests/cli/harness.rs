@@ -1,7 +1,8 @@
 //! A folder with models and the binary to run in it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use bitc_ir::Tensor;
 use serde_json::Value;
@@ -75,7 +76,18 @@ impl Bench {
 
     /// Runs the binary with arguments that are separated by spaces.
     pub(crate) fn bitc(&self, line: &str) -> Done {
-        let output = self.command(line).output().unwrap();
+        Self::checked(self.command(line).output().unwrap())
+    }
+
+    /// As [`Bench::bitc`], with bytes on standard input.
+    pub(crate) fn fed(&self, line: &str, bytes: &[u8]) -> Done {
+        let mut command = self.command(line);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        Self::checked(child.wait_with_output().unwrap())
+    }
+
+    fn checked(output: Output) -> Done {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("everything printed is UTF-8");
         let code = output.status.code().expect("the process was not killed by a signal");
         let done = Done { code, stdout: text(output.stdout), stderr: text(output.stderr) };
