@@ -11,7 +11,7 @@ use super::Const;
 use super::cx::const_type;
 use super::dense::few_bit_weights;
 
-/// The graph with every node whose inputs are all constant replaced by its value, and compact.
+/// The graph with every node whose inputs are all constant replaced by its value, unless that is much larger, and compact.
 ///
 /// Passes have done this already but for weights that they keep in two parts, as `dequantize(ternary, scale)`. What no
 /// quantised product took by now is a float weight.
@@ -36,6 +36,9 @@ pub(super) fn fold(graph: &Graph) -> Graph {
         if !constant || inputs.iter().all(Option::is_none) {
             continue;
         }
+        if grows(&graph, node, &inputs) {
+            continue;
+        }
         // Float products take weights in few bits as well.
         if node.outputs.iter().any(|&v| is_few_bit_weight(&graph, v)) {
             continue;
@@ -48,6 +51,19 @@ pub(super) fn fold(graph: &Graph) -> Graph {
     }
     graph.compact();
     graph
+}
+
+/// Whether the results of a node are so much larger than what they are made from that the runtime had better make them.
+fn grows(graph: &Graph, node: &Node, inputs: &[Option<&Tensor>]) -> bool {
+    const SMALL: usize = 64 << 20;
+    const TIMES: usize = 16;
+    let read: usize = inputs.iter().flatten().map(|t| t.bytes().len()).sum();
+    let made = node.outputs.iter().try_fold(0usize, |sum, &v| {
+        let ty = graph.ty(v);
+        let numel = ty.shape.to_fixed()?.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        sum.checked_add(numel.checked_mul(ty.dtype.size_bytes())?)
+    });
+    made.is_none_or(|made| made > SMALL.max(read.saturating_mul(TIMES)))
 }
 
 /// A value whose type has symbols stays; nothing of the kind depends on constants only.

@@ -38,6 +38,18 @@ fn what_broadcasting_repeats_is_computed_before() {
 }
 
 #[test]
+fn what_is_much_larger_than_its_constants_is_left_to_the_runtime() {
+    let expand = |rows: u64| {
+        format!(
+            "graph @g(%x: f32[N, 8]) {{
+             const %c: f32[1, 8] = splat(0.5) %big = expand(%c) {{shape = [{rows}, 8]}} return %big, %x }}"
+        )
+    };
+    assert!(instructions(&expand(1 << 31)).contains(&"expand"));
+    assert!(!instructions(&expand(1 << 10)).contains(&"expand"));
+}
+
+#[test]
 fn a_chain_beyond_the_registers_is_cut() {
     let mut text = "graph @g(%x: f32[N, 3]) {\n".to_owned();
     for i in 0..150 {

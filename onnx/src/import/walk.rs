@@ -19,7 +19,7 @@ use super::opset::{Opsets, op_name};
 use super::order::live_order;
 use super::origin::{innermost_scope, source_line};
 use super::{Options, declared_type, tensor, unknown};
-use crate::error::{Cause, Fault, ImportError, NodePlace};
+use crate::error::{Cause, Fault, ImportError, NodePlace, quoted};
 use crate::export;
 use crate::external::Resolver;
 use crate::functions::{Bound, Functions};
@@ -186,7 +186,11 @@ impl<'m, 'f> Walk<'m, 'f> {
     /// The graph with its outputs, or the faults that these depend on.
     fn finish(&mut self, graph: &'m GraphProto) -> Result<Graph, ImportError> {
         let mut lost = Vec::new();
+        let mut names = BTreeSet::new();
         for info in &graph.output {
+            if !names.insert(info.name.as_str()) {
+                return Err(Cause::NotAModel(format!("two outputs are called {}", quoted(&info.name))).into());
+            }
             match self.read(&info.name) {
                 Some(Slot::Value(value)) => self.build.graph.add_output(&info.name, value),
                 Some(Slot::Lost(loss)) => lost.push(loss),

@@ -46,6 +46,9 @@ fn the_structure_of_a_graph_is_checked() {
     assert_eq!(*refusal(&model(same)).faults()[0].cause, Cause::DefinedTwice("x".into()));
     let twice = with_constants(graph(&[], vec![], &["w: f32[1]"]), vec![ints("w", &[1]), ints("w", &[1])]);
     assert_eq!(*refusal(&model(twice)).faults()[0].cause, Cause::DefinedTwice("w".into()));
+    let named = graph(&["x: f32[2]"], vec![node("y = Relu(x)", vec![])], &["y: f32[2]", "y: f32[2]"]);
+    let found = refusal(&model(named));
+    assert_eq!(*found.faults()[0].cause, Cause::NotAModel("two outputs are called `y`".into()));
     let unnamed = with_constants(graph(&[], vec![], &["w: f32[1]"]), vec![ints("", &[1])]);
     assert!(refusal(&model(unnamed)).to_string().contains("an initializer has no name"));
     assert!(refusal(&model(graph(&["x: f32[2]"], vec![], &[]))).to_string().contains("no outputs"));
