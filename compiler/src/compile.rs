@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitc_ir::{Dim, Facts, Graph, Origin, Tensor, random};
+use bitc_ir::{Dim, Facts, Graph, Origin, Tensor};
 use bitc_passes::{CheckValues, PassError, Report};
 
 use crate::backend::{self, Content};
@@ -11,6 +11,7 @@ use crate::frontend::{self, Imported, Source};
 use crate::lower::Target;
 use crate::observe::{self, Seen, Watch};
 use crate::pipeline::Pipeline;
+use crate::random;
 
 /// Everything a compilation may be told.
 #[derive(Clone, Debug)]
@@ -150,7 +151,7 @@ pub fn symbols(graph: &Graph) -> Vec<String> {
 /// Seeded random inputs for a graph; symbolic dimensions become 2, which tells rows apart and stays small.
 ///
 /// # Errors
-/// If a dimension has no size.
+/// If a dimension has no size, or an input is too large.
 pub fn sample(graph: &Graph, seed: u64) -> Result<Vec<Tensor>, Diagnostic> {
     let mut inputs = Vec::new();
     for (i, &input) in graph.inputs().iter().enumerate() {
@@ -160,7 +161,7 @@ pub fn sample(graph: &Graph, seed: u64) -> Result<Vec<Tensor>, Diagnostic> {
         let dims = dims.ok_or_else(|| {
             Diagnostic::wrong_input("nothing says how large this input is").node(&value.name).found(&value.ty)
         })?;
-        inputs.push(random::tensor(value.ty.dtype, &dims, seed.wrapping_add(i as u64)));
+        inputs.push(random::input(&value.name, value.ty.dtype, &dims, seed.wrapping_add(i as u64))?);
     }
     Ok(inputs)
 }

@@ -33,6 +33,7 @@ pub mod oracle;
 pub mod output;
 pub mod pipeline;
 pub mod plan;
+pub mod random;
 pub mod runnable;
 pub mod summary;
 pub mod verify;

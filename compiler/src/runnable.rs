@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bitc_format::{ErrorKind, FormatError};
 use bitc_ir::eval::EvalError;
-use bitc_ir::{Blob, DType, Dim, Graph, Tensor, random};
+use bitc_ir::{Blob, DType, Dim, Graph, Tensor};
 use bitc_runtime::kernels::{self, Kernels};
 use bitc_runtime::{Limits, LoadError, PortDim, Program, RunError, Session, Trace, View, ViewMut, len_bytes};
 
@@ -13,6 +13,7 @@ use crate::compile;
 use crate::error::{Diagnostic, Failure, quoted};
 use crate::frontend::{self, Source};
 use crate::npy::convert_exact;
+use crate::random;
 
 /// Something that turns inputs into outputs.
 #[derive(Debug)]
@@ -140,18 +141,9 @@ impl Runnable {
                 program.input_shapes(&bound).map_err(run_error)?
             }
         };
-        let mut tensors = Vec::new();
-        for (i, (port, dims)) in self.inputs()?.iter().zip(&shapes).enumerate() {
-            let elements = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-            let bytes = elements.and_then(|n| n.checked_mul(port.dtype.size_bytes()));
-            if bytes.is_none_or(|n| n > RANDOM_LIMIT) {
-                return Err(Diagnostic::wrong_input(format!("random input {} is too large", quoted(&port.name)))
-                    .expected(format!("at most {RANDOM_LIMIT} bytes"))
-                    .found(format!("{}{dims:?}", port.dtype)));
-            }
-            tensors.push(random::tensor(port.dtype, dims, seed.wrapping_add(i as u64)));
-        }
-        Ok(tensors)
+        let ports = self.inputs()?;
+        let inputs = ports.iter().zip(&shapes).zip(0..);
+        inputs.map(|((port, dims), i)| random::input(&port.name, port.dtype, dims, seed.wrapping_add(i))).collect()
     }
 
     /// The outputs for these inputs, which have the types of the ports; an artifact runs on these kernels.
@@ -165,9 +157,6 @@ impl Runnable {
         }
     }
 }
-
-/// The largest random input, in bytes.
-const RANDOM_LIMIT: usize = 4 << 30;
 
 /// A program from the bytes of an artifact.
 ///

@@ -5,7 +5,7 @@ use super::lex::{Lexer, Token};
 use super::{ParseError, Position, Reference};
 use crate::netlist::Netlist;
 use crate::tensor::Tensor;
-use crate::types::{DType, Dim, Shape, TensorType};
+use crate::types::{DType, Dim, DimView, Shape, TensorType};
 
 /// The longest text that is read.
 pub const MAX_LEN_BYTES: usize = 256 << 20;
@@ -279,8 +279,19 @@ impl<'a> Parser<'a> {
         let Some(dtype) = DType::from_name(&name) else {
             return Err(ParseError { at, message: format!("no element type is called `{name}`") });
         };
-        let dims = if self.token == Token::Punct('[') { self.list('[', ']', |p| p.dim(0))? } else { Vec::new() };
+        let dims = if self.token == Token::Punct('[') { self.list('[', ']', Self::dim_of_type)? } else { Vec::new() };
         Ok(TensorType::new(dtype, Shape(dims)))
+    }
+
+    fn dim_of_type(&mut self) -> Result<Dim> {
+        let at = self.at;
+        let dim = self.dim(0)?;
+        match dim.view() {
+            DimView::Const(n) if n < 0 => {
+                Err(ParseError { at, message: format!("a dimension is not negative, found {n}") })
+            }
+            _ => Ok(dim),
+        }
     }
 
     /// `term (('+' | '-') term)*` with `term = factor ('*' factor)* ('/' number)?`.
