@@ -26,6 +26,24 @@ pub fn not_over(input: &Path, output: &Path) -> Result<(), Diagnostic> {
     Err(over.file(output.display().to_string()).hint("give it another name"))
 }
 
+/// Refuses an output whose folder is not there, or whose name a folder has, before any work is done for it.
+///
+/// # Errors
+/// As [`write()`] would fail for these reasons.
+pub fn expect_place(path: &Path) -> Result<(), Diagnostic> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = if path.is_dir() { Err(folder_of_this_name()) } else { fs::metadata(folder).map(|_| ()) };
+    found.map_err(|e| cannot_write(&e, path))
+}
+
+fn cannot_write(e: &io::Error, path: &Path) -> Diagnostic {
+    Diagnostic::wrong_input(format!("cannot write: {e}")).file(path.display().to_string())
+}
+
+fn folder_of_this_name() -> io::Error {
+    io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of this name")
+}
+
 /// Writes `bytes` as the whole of `path`; the path `-` is standard output.
 ///
 /// # Errors
@@ -40,7 +58,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
 /// As [`write()`].
 pub fn write_pieces(path: &Path, pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<(), Diagnostic> {
     let result = if path == Path::new("-") { to_stdout(pieces) } else { replace(path, pieces) };
-    result.map_err(|e| Diagnostic::wrong_input(format!("cannot write: {e}")).file(path.display().to_string()))
+    result.map_err(|e| cannot_write(&e, path))
 }
 
 fn to_stdout(pieces: &mut dyn Iterator<Item = &[u8]>) -> io::Result<()> {
@@ -59,9 +77,7 @@ fn write_each(out: &mut dyn Write, pieces: &mut dyn Iterator<Item = &[u8]>) -> i
 fn replace(path: &Path, pieces: &mut dyn Iterator<Item = &[u8]>) -> io::Result<()> {
     let target = match fs::metadata(path) {
         Ok(found) if found.is_file() => fs::canonicalize(path)?, // A link stays a link.
-        Ok(found) if found.is_dir() => {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "there is a folder of this name"));
-        }
+        Ok(found) if found.is_dir() => return Err(folder_of_this_name()),
         Ok(_) => {
             // A device or a pipe.
             let mut device = OpenOptions::new().write(true).open(path)?;
@@ -151,7 +167,11 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let error = write(&folder, b"x").unwrap_err();
         assert!(error.message.contains("there is a folder of this name"), "{error}");
+        assert_eq!(expect_place(&folder).unwrap_err(), error);
         let error = write(&dir.path().join("missing/out.bit"), b"x").unwrap_err();
+        assert_eq!(expect_place(&dir.path().join("missing/out.bit")).unwrap_err(), error);
+        expect_place(&dir.path().join("new.bit")).unwrap();
+        expect_place(Path::new("-")).unwrap();
         assert!(error.file.as_deref().unwrap().ends_with("missing/out.bit"), "{error}");
         if cfg!(unix) {
             write(Path::new("/dev/null"), b"x").unwrap();

@@ -180,6 +180,12 @@ fn accuracy(outputs: &[Tensor], labels: &[i64]) -> Result<f64, Diagnostic> {
         let wrong = Diagnostic::wrong_input("there must be one label per row of the first output");
         return Err(wrong.expected(format!("{rows} labels")).found(labels.len()));
     }
+    let width = scores.numel() / rows;
+    if let Some(label) = labels.iter().find(|&&label| width > 1 && usize::try_from(label).map_or(true, |l| l >= width))
+    {
+        let wrong = Diagnostic::wrong_input("a label is no class of the first output");
+        return Err(wrong.expected(format!("0 to {}", width - 1)).found(label));
+    }
     let found = classes(scores).unwrap_or_default();
     let right = found.iter().zip(labels).filter(|&(&class, &label)| class == label as f64).count();
     Ok(right as f64 / rows as f64)
@@ -195,6 +201,8 @@ mod tests {
         assert_eq!(accuracy(std::slice::from_ref(&scores), &[1, 2]), Ok(0.5));
         assert_eq!(accuracy(&[Tensor::new(&[2], &[1i64, 2])], &[1, 2]), Ok(1.0));
         assert!(accuracy(std::slice::from_ref(&scores), &[1]).is_err());
+        assert!(accuracy(std::slice::from_ref(&scores), &[1, 3]).is_err());
+        assert!(accuracy(std::slice::from_ref(&scores), &[-1, 1]).is_err());
         assert!(accuracy(&[], &[1]).is_err());
     }
 }

@@ -137,7 +137,7 @@ impl RewriteArgs {
         let mut set = |option: &str, name: &str, value: &str| {
             pipeline.set_by(&format!("--{option}"), &format!("rewrite-to-ternary.{name}"), value)
         };
-        set("ternary", "method", &self.ternary)?;
+        set("ternary", "method", &self.ternary).map_err(|d| d.hint("`off` leaves float layers as they are"))?;
         if let Some(scale) = &self.scale {
             set("scale", "scale", scale)?;
         }
@@ -224,6 +224,7 @@ impl Compile {
         self.dont_cares.add_to(&mut pipeline)?;
         let mut imported = self.model_args.import(&self.model, console)?;
         output::not_over(&self.model_args.find(&self.model)?, &self.output_path(format))?;
+        output::expect_place(&self.output_path(format))?;
         compile::name_origins(&mut imported.graph);
         let mut graph = imported.graph;
         let file = self.model.display().to_string();

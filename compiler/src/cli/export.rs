@@ -62,6 +62,7 @@ impl Export {
     pub(super) fn run(&self, console: &Console) -> Result<(), Failure> {
         let form = export::form(&self.form)?;
         output::not_over(&self.model.find(&self.file)?, &self.output)?;
+        output::expect_place(&self.output)?;
         let name = self.file.display().to_string();
         let (source, graph) = self.graphs(console)?;
         console.step("writing the operators");

@@ -20,6 +20,10 @@ fn places_that_cannot_be_written_are_named() {
     std::fs::create_dir(bench.path("taken.bit")).unwrap();
     bench.fails("compile mlp.yaml -o taken.bit", 1, &["taken.bit", "folder"]);
     bench.fails("compile mlp.yaml -o no/such/folder.bit", 1, &["no/such/folder.bit", "cannot write"]);
+    // Before any pass runs.
+    let early = bench.fails("compile mlp.yaml -o no/such/folder.bit --timings", 1, &["cannot write"]);
+    assert!(!early.stderr.contains("simplify"), "{early:?}");
+    bench.fails("export mlp.yaml -o no/such/m.onnx", 1, &["no/such/m.onnx", "cannot write"]);
     bench.ok("compile mlp.yaml");
     bench.fails("run mlp.bit --output no/such/y.npy", 1, &["no/such/y.npy"]);
     bench.fails("run mlp.bit --output mlp.yaml", 1, &["mlp.yaml"]);
