@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bitc_ir::Graph;
-use bitc_passes::logic::record::{self, APPROXIMATE, Record, Recorded};
+use bitc_passes::logic::record::{self, APPROXIMATE, BINARY_INPUTS, Record, Recorded};
 use serde::Serialize;
 
 use crate::error::escape;
@@ -22,6 +22,9 @@ pub struct Notes {
     pub approximations: Vec<Approximation>,
     /// What the last bit of a float decides, so that libraries differ: how many of each kind there are.
     pub ties: BTreeMap<String, u64>,
+    /// Whether inputs are taken to hold only 0 and 1, whatever their type.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub binary_inputs: bool,
 }
 
 /// Table entries so close to their threshold that float rounding decides.
@@ -85,6 +88,7 @@ impl Notes {
         Self {
             networks: Record::all(entries.clone()).into_iter().map(network).collect(),
             approximations: entries.clone().filter_map(approximation).collect(),
+            binary_inputs: entries.clone().any(|(key, _)| key == BINARY_INPUTS),
             ties: entries.filter_map(ties).collect(),
         }
     }
@@ -109,6 +113,9 @@ impl Notes {
                 let line = format!("  {:<12} {:>9} {:>11} {:>6}  {}", s.step, s.nodes, s.table_bits, s.depth, s.found);
                 let _ = writeln!(text, "{}", line.trim_end());
             }
+        }
+        if self.binary_inputs {
+            let _ = writeln!(text, "inputs are taken to hold only 0 and 1");
         }
         for approximation in &self.approximations {
             let _ = writeln!(text, "{}", approximation.text());

@@ -11,7 +11,8 @@
 //! Two samples are traced (all, where the batch size is fixed), and elements of one must not depend on another.
 //!
 //! Parameter: `binary_inputs`, that all inputs hold only 0 and 1 whatever their type, as networks of gates are exported
-//! that take bits as floats. A network then compares them with one half; other values give other results.
+//! that take bits as floats. A network then compares them with one half; other values give other results, and the graph remembers
+//! that under `ai.bitc.binary_inputs`.
 //!
 //! Afterwards `reduce_sum` of groups of bits becomes `group_sum`, a division of it its `tau`, and comparisons of each
 //! feature with its thresholds a `thermometer`.
@@ -28,6 +29,7 @@ use bitc_ir::{AttrError, AttrReader, DType, Graph, NodeId, Op, Tensor, ValueDef,
 
 use self::cone::{Bits, Cone, Traced};
 use self::trace::{Input, number};
+use crate::logic::record;
 use crate::pass::{Changed, Pass, PassCx, PassError, RemarkKind, Values};
 use crate::rewrite::{Rule, rewrite};
 
@@ -85,6 +87,9 @@ impl Pass for ConesToLogic {
         }
         if changed == Changed::No {
             return Ok(Changed::No);
+        }
+        if self.binary_inputs {
+            graph.meta.insert(record::BINARY_INPUTS.to_owned(), "true".to_owned());
         }
         graph.compact();
         let rules = [

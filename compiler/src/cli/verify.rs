@@ -2,10 +2,11 @@
 
 mod oracle;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use bitc_ir::Tensor;
+use bitc_ir::{DType, Tensor, random};
 use bitc_runtime::kernels::{self, Kernels};
 use clap::Args;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use super::model::{ModelArgs, Sizes, not_negative, part, sizes};
 use crate::error::{Diagnostic, Failure};
 use crate::frontend::Source;
 use crate::notes::{Approximation, Notes};
+use crate::npy;
 use crate::runnable::{Runnable, is_artifact, kernels_on};
 use crate::verify::{Absolute, Comparison, Flip, Subject, Tolerance};
 
@@ -104,7 +106,7 @@ impl Verify {
                 .into());
         }
         let subject = Subject::load(artifact.bytes.bytes()).map_err(|f| f.file(&name))?;
-        let mut approximations = Notes::of_artifact(subject.program().contents().notes()).approximations;
+        let Notes { mut approximations, binary_inputs, .. } = Notes::of_artifact(subject.program().contents().notes());
         // With this option the model is read the way the artifact was made.
         approximations.retain(|a| a.method != Approximation::DISCRETIZE || !self.model_args.discretizes());
         if !approximations.is_empty() && !self.inputs.given() {
@@ -115,7 +117,7 @@ impl Verify {
         let tolerance = self.tolerance(&model);
         let isas = self.kernels()?;
         let mut runs = Vec::new();
-        for inputs in self.batches(&model)? {
+        for inputs in self.batches(&model, binary_inputs)? {
             let batch = inputs.first().and_then(|t| t.dims().first().copied()).unwrap_or(1);
             console.step(&format!("{}, batch {batch}", oracle.name()));
             let expected = oracle.run(&model, &inputs).map_err(|d| d.file(self.model.display().to_string()))?;
@@ -174,23 +176,30 @@ impl Verify {
         same as f64 >= self.agreement * o.n_rows as f64
     }
 
-    /// The inputs of each comparison.
-    fn batches(&self, model: &Runnable) -> Result<Vec<Vec<Tensor>>, Failure> {
+    /// The inputs of each comparison; random ones are 0 or 1 where the artifact takes them to be.
+    fn batches(&self, model: &Runnable, binary_inputs: bool) -> Result<Vec<Vec<Tensor>>, Failure> {
         if self.inputs.given() {
             return Ok(vec![self.inputs.read(model)?]);
         }
         let mut sizes = self.model_args.dims();
+        let random_inputs = |sizes: &BTreeMap<String, usize>, seed| {
+            let inputs = model.random_inputs(sizes, seed)?;
+            let bits = |(i, t): (u64, Tensor)| {
+                npy::convert_exact(&random::tensor(DType::Bool, t.dims(), seed.wrapping_add(i)), t.dtype())
+            };
+            if binary_inputs { (0..).zip(inputs).map(bits).collect() } else { Ok(inputs) }
+        };
         let counts = self.batch.as_ref().map_or_else(|| vec![self.samples], |s| s.0.clone());
         let Some(symbol) = model.batch_symbol() else {
             // Without a dimension for samples each one is a run of its own.
             let runs = counts.iter().copied().max().unwrap_or(1) as u64;
             let seeds = (0..runs).map(|i| self.inputs.seed().wrapping_add(1000 * i));
-            return Ok(seeds.map(|seed| model.random_inputs(&sizes, seed)).collect::<Result<_, _>>()?);
+            return Ok(seeds.map(|seed| random_inputs(&sizes, seed)).collect::<Result<_, _>>()?);
         };
         let mut batches = Vec::new();
         for n in counts {
             sizes.insert(symbol.clone(), n);
-            batches.push(model.random_inputs(&sizes, self.inputs.seed())?);
+            batches.push(random_inputs(&sizes, self.inputs.seed())?);
         }
         Ok(batches)
     }

@@ -270,3 +270,28 @@ fn settings_belong_to_the_model_or_to_a_pass() {
     bench.ok("compile gates --models zoo --discretize --input x.npy -o named.bit");
     bench.fails("compile gatez --models zoo", 1, &["did you mean `gates`?"]);
 }
+
+#[test]
+fn an_artifact_remembers_that_its_inputs_are_bits() {
+    let bench = Bench::new();
+    let gates = b"graph @gates(%x: f32[N, 3]) {
+  const %left: i64[4] = dense [0, 1, 2, 0]
+  const %right: i64[4] = dense [1, 2, 0, 1]
+  %a = gather(%x, %left) {axis = 1}
+  %b = gather(%x, %right) {axis = 1}
+  %y = mul(%a, %b)
+  return %y
+}
+";
+    bench.write("gates.bir", gates);
+    bench.ok("compile gates.bir --set binary_inputs=true --strip -o g.bit");
+    bench.ok("verify gates.bir g.bit --batch 0,1,65 --isa all");
+    assert!(bench.ok("inspect g.bit").stdout.contains("inputs are taken to hold only 0 and 1"));
+    assert_eq!(bench.ok("inspect g.bit --json").json()["binary_inputs"], true);
+    // Other values are another matter, and so is an artifact that takes floats for what they are.
+    bench.array("x.npy", &Tensor::new(&[1, 3], &[0.25f32, 0.75, 3.0]));
+    bench.fails("verify gates.bir g.bit --input x.npy", 1, &["does not compute what the model does"]);
+    bench.ok("compile gates.bir -o f.bit");
+    bench.ok("verify gates.bir f.bit --input x.npy");
+    assert_eq!(bench.ok("inspect f.bit --json").json()["binary_inputs"], serde_json::Value::Null);
+}

@@ -137,18 +137,9 @@ impl Bits {
         }
         let mut support = union(cones);
         if support.len() > COMFORTABLE {
-            let compressed: Vec<_> = cones.iter().zip(sizes).map(|(cone, &size)| self.compressed(cone, size)).collect();
-            // A cone over what another one now is knows how the two depend on each other, and keeps that.
-            let mut known: Vec<u32> =
-                compressed.iter().filter(|c| c.support.len() == 1).map(|c| c.support[0]).collect();
-            known.sort_unstable();
-            let knows = |i: usize| {
-                cones[i].support.len() > 1 && cones[i].support.iter().any(|bit| known.binary_search(bit).is_ok())
-            };
-            let related: Vec<_> =
-                (0..cones.len()).map(|i| Rc::clone(if knows(i) { &cones[i] } else { &compressed[i] })).collect();
-            let fits = union(&related).len() <= MAX_SUPPORT;
-            cones.clone_from_slice(if fits { &related } else { &compressed });
+            for (cone, &size) in cones.iter_mut().zip(sizes) {
+                *cone = self.compressed(cone, size);
+            }
             support = union(cones);
         }
         if support.len() > MAX_SUPPORT {

@@ -46,6 +46,15 @@ impl Input {
         }
     }
 
+    /// With elements of two values as bits of their own: what is gathered by constant indices are the inputs of a layer, and
+    /// whatever is made of one of them then knows it as the same bit.
+    fn of_bits(&self, bits: &mut Bits) -> Input {
+        let Input::Traced(traced) = self else { return self.clone() };
+        let size = traced.dtype.size_bytes();
+        let elements = traced.elements.iter().map(|cone| bits.compressed(cone, size)).collect();
+        Input::Traced(Rc::new(Traced { dtype: traced.dtype, dims: traced.dims.clone(), elements }))
+    }
+
     fn element(&self, i: usize) -> Rc<Cone> {
         match self {
             Input::Absent => Rc::new(Cone::constant(&[])),
@@ -84,7 +93,7 @@ pub(super) fn trace(op: &Op, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits)
         Op::Concat(_) => moved(op, inputs, &(0..inputs.len()).collect::<Vec<_>>(), cx),
         Op::Scatter(scatter) if scatter.combine == Combine::Replace => moved(op, inputs, &[0, 2], cx),
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) if inputs[1].constant().is_some() => {
-            moved(op, inputs, &[0], cx)
+            moved(op, &[inputs[0].of_bits(bits), inputs[1].clone()], &[0], cx)
         }
         Op::Gather(gather) if inputs[0].constant().is_some() => picked(gather, inputs, cx, bits),
         Op::GatherNd(_) if inputs[0].constant().is_some() => looked_up(op, inputs, cx, bits),
@@ -256,6 +265,14 @@ fn broadcast_strides(dims: &[usize], to: &[usize]) -> Vec<usize> {
     strides
 }
 
+/// Whether a table of the sum is much larger than those of what is added, of which some takes more than two values.
+fn outgrows(group: &[Rc<Cone>], size: usize) -> bool {
+    let entries = |support: usize| 1usize << support.min(MAX_SUPPORT + 1);
+    let separate: usize = group.iter().map(|cone| entries(cone.support.len())).sum();
+    let is_real = |cone: &Rc<Cone>| cone.support.len() > 1 && cone.two_values(size).is_none();
+    group.iter().any(is_real) && entries(union(group).len()) > 4 * separate
+}
+
 /// Why the trace ends at sums of bits, which the runtime counts.
 const COUNTS: &str = "it counts bits";
 
@@ -287,6 +304,9 @@ fn reduced(op: &Reduce, inputs: &[Input], cx: &EvalCx<'_>, bits: &mut Bits) -> R
         && groups.iter().flatten().all(|c| is_binary(c, x.dtype()));
     if counts && groups.iter().any(|group| union(group).len() > MAX_SUPPORT) {
         return Err(COUNTS.to_owned());
+    }
+    if op.kind == ReduceKind::Sum && groups.iter().any(|group| outgrows(group, size)) {
+        return Err("it adds up real numbers".to_owned());
     }
     let columns = Columns::new(groups, &vec![size; inner.len()], bits)?;
     let along = Op::from(Reduce { kind: op.kind, axes: vec![1], keep: false });

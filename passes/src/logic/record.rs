@@ -15,6 +15,8 @@ use super::Step;
 pub const NOTE_PREFIX: &str = "ai.bitc.";
 /// What begins the keys of entries that say that a graph computes something else than its model; how comes next.
 pub const APPROXIMATE: &str = "ai.bitc.approximate.";
+/// The key of the entry that says that inputs are taken to hold only 0 and 1, whatever their type.
+pub const BINARY_INPUTS: &str = "ai.bitc.binary_inputs";
 /// A network that keeps its answers on calibration rows only, as a step and as an approximation.
 pub const DONT_CARES: &str = "dont-cares";
 /// What begins the keys of the entries about networks.
