@@ -159,7 +159,7 @@ impl Pass for RewriteToTernary {
             cx.remark(graph, first.node, "data-free", RemarkKind::Warning(warning.to_owned()));
         }
         let mut changed = Changed::No;
-        for place in places(&targets) {
+        for (i, place) in places(&targets).enumerate() {
             let target = place.target;
             let (kept, reason) = self.plan(place);
             if kept == Kept::Float || !cx.take_rewrite() {
@@ -168,7 +168,7 @@ impl Pass for RewriteToTernary {
                 continue;
             }
             let inputs = float.inputs_now(graph, target)?;
-            let outputs = float.outputs_of(place.position);
+            let outputs = float.outputs_of(i);
             let note = self.rewrite_layer(graph, target, kept, inputs.as_deref(), outputs)?;
             cx.remark(graph, target.node, "rewrite", RemarkKind::Note(note));
             changed = Changed::Yes;
@@ -288,13 +288,19 @@ fn input_error(message: &str, origin: &Origin) -> PassError {
     PassError::Input { message: message.to_owned(), origin: origin.clone() }
 }
 
-/// Products and sums of two computed values, which is what attention and residual blocks are made of.
+/// Products and sums of two computed values, which is what attention and residual blocks are made of. Sums of what came of
+/// one node of the source are part of a layer.
 fn has_attention_or_residuals(graph: &Graph) -> bool {
+    let source = |node: NodeId| graph.node(node).origin.names().first();
+    let parts_of_one = |id: NodeId| {
+        let mut producers = graph.node(id).inputs.iter().flatten().map(|&v| graph.producer_id(v).and_then(source));
+        source(id).is_some() && producers.all(|name| name == source(id))
+    };
     let computed =
         |id: NodeId| graph.node(id).inputs.iter().flatten().filter(|&&v| graph.constant(v).is_none()).count() > 1;
     graph.nodes().any(|(id, n)| match &n.op {
         Op::MatMul(_) => computed(id),
-        Op::Binary(op) => op.0 == BinaryKind::Add && computed(id),
+        Op::Binary(op) => op.0 == BinaryKind::Add && computed(id) && !parts_of_one(id),
         _ => false,
     })
 }

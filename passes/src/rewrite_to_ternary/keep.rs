@@ -23,10 +23,10 @@ pub(super) struct Rules(Vec<(String, Kept)>);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     pub(super) target: &'a Target,
-    /// Which of the layers it is.
-    pub(super) position: usize,
-    /// How many layers there are.
-    pub(super) count: usize,
+    /// Which of the layers of the source it is; a convolution over three axes is several here, of one name.
+    position: usize,
+    /// How many the source has.
+    count: usize,
 }
 
 impl Rules {
@@ -63,7 +63,13 @@ impl Rules {
 
 /// The layers as patterns see them.
 pub(super) fn places(targets: &[Target]) -> impl Iterator<Item = Place<'_>> {
-    targets.iter().enumerate().map(|(position, target)| Place { target, position, count: targets.len() })
+    let begins = |i: usize| i == 0 || targets[i].name.is_empty() || targets[i].name != targets[i - 1].name;
+    let positions = (0..targets.len()).scan(0, move |found, i| {
+        *found += usize::from(begins(i));
+        Some(*found - 1)
+    });
+    let count = (0..targets.len()).filter(|&i| begins(i)).count();
+    targets.iter().zip(positions).map(move |(target, position)| Place { target, position, count })
 }
 
 /// Whether a pattern means a layer.
