@@ -31,6 +31,7 @@ pub mod linear_to_bit_linear;
 pub mod logic_dont_cares;
 pub mod lut_to_logic;
 pub mod optimize_logic;
+pub mod quantize_before_pool;
 pub mod recognize_quantizers;
 pub mod rewrite_to_ternary;
 pub mod simplify;

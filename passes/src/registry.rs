@@ -55,6 +55,7 @@ passes! {
     fold_batch_norm::FoldBatchNorm,
     fold_scales::FoldScales,
     fuse_bias_and_activation::FuseBiasAndActivation,
+    quantize_before_pool::QuantizeBeforePool,
     cones_to_logic::ConesToLogic,
     fold_thresholds::FoldThresholds,
     lut_to_logic::LutToLogic,

@@ -10,7 +10,6 @@ use bitc_ir::ops::{Op, QuantizeAct};
 use bitc_ir::{Dim, Graph, NodeId, Shape, Uses, ValueId};
 
 use super::cx::{Cx, PaddedRows, Refusal};
-use super::map::Builder;
 use super::requantize;
 
 /// `quantize_act`.
@@ -53,17 +52,13 @@ pub(super) fn rows_of(cx: &mut Cx<'_>, q: ValueId) -> Result<PaddedRows, Refusal
     if let Some(&rows) = cx.padded.get(&q) {
         return Ok(rows);
     }
-    // Integers that no quantiser made here: as floats they are quantised by themselves, which changes none of them.
+    // Integers that lie there without padding.
     let values = cx.operand(q)?;
     let shape = cx.graph().ty(q).shape.clone();
-    let floats = cx.buffer(DType::F32, &shape)?;
-    let mut map = Builder::default();
-    let loaded = map.load(values);
-    cx.emit(map.finish(floats, loaded));
     let rows = padded_rows(cx, &shape)?;
     let scale = cx.buffer(DType::F32, &Shape::default())?;
     let op = QuantizeAct { form: Form::Integer, ..QuantizeAct::default() };
-    cx.emit(quantizer(&op, Granularity::Tensor, floats.into(), rows.q, scale, Some(rows.sums)));
+    cx.emit(quantizer(&op, Granularity::Tensor, values, rows.q, scale, Some(rows.sums)));
     cx.padded.insert(q, rows);
     Ok(rows)
 }

@@ -115,3 +115,26 @@ fn a_convolution_stores_integers_as_well() {
         check(&text, SIZES, EXACT);
     }
 }
+
+#[test]
+fn integers_go_through_pools_and_into_rows() {
+    let text = "graph @g(%x: f32[N, 3, 9, 11]) {
+      const %w: t2[6, 3, 3, 2] = random(seed = 9) const %s: f32[6] = random(seed = 4)
+      const %v: t2[7, 120] = random(seed = 6) const %c: f32 = dense [0.5]
+      %q, %qs = quantize_act(%x) {over = \"sample\"}
+      %y = bit_conv2d(%q, %qs, %w, %s) {act = \"relu\", pads = [1, 0, 1, 1]}
+      %z = div(%y, %c) %p, %ps = quantize_act(%z) {form = \"integer\", high = 100}
+      %m = max_pool2d(%p) {kernel = [2, 2], strides = [2, 2]} %f = reshape(%m) {shape = [N, 120]}
+      const %one: f32[1, 1] = dense [0.5]
+      %t = bit_linear(%f, %one, %v, %c) return %t }";
+    assert_eq!(instructions(text), ["quantize", "bit_conv2d_quantize", "pool2d", "quantize", "bit_linear"]);
+    check(text, SIZES, EXACT);
+    // Without a pool the rows are made of the integers as well.
+    let flat = text.replace(
+        "%m = max_pool2d(%p) {kernel = [2, 2], strides = [2, 2]} %f = reshape(%m) {shape = [N, 120]}",
+        "%f = reshape(%p) {shape = [N, 594]}",
+    );
+    let flat = flat.replace("t2[7, 120]", "t2[7, 594]");
+    assert_eq!(instructions(&flat), ["quantize", "bit_conv2d_quantize", "quantize", "bit_linear"]);
+    check(&flat, SIZES, EXACT);
+}

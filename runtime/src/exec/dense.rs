@@ -1,6 +1,6 @@
 //! Float products and windows.
 
-use bitc_format::inst::{Conv2d, Matmul, Pool2d};
+use bitc_format::inst::{Conv2d, Matmul, Pool2d, PoolKind};
 use bitc_format::{DType, Operand};
 
 use crate::RunError;
@@ -9,6 +9,7 @@ use crate::bind::Binding;
 use crate::frame::Frame;
 use crate::kernels::Slide;
 use crate::kernels::dense::Product;
+use crate::kernels::math;
 use crate::kernels::number::Number;
 use crate::kernels::window::{self, Convolution};
 use crate::program::Program;
@@ -131,14 +132,31 @@ pub(crate) fn conv2d(frame: &mut Frame<'_, '_>, inst: &Conv2d) -> Result<(), Run
 }
 
 pub(crate) fn pool2d(frame: &mut Frame<'_, '_>, inst: &Pool2d) -> Result<(), RunError> {
-    frame.fill(inst.y, |frame, y: &mut [f32]| {
-        let x = frame.array::<f32>(inst.x)?;
+    match frame.dtype(inst.y) {
+        DType::I8 => pool_planes(frame, inst, |y: &mut [i8], x, rows, columns| {
+            window::max_pool(y, x, i8::MIN, core::cmp::max, rows, columns);
+        }),
+        _ => pool_planes(frame, inst, |y: &mut [f32], x, rows, columns| match inst.kind {
+            PoolKind::Max => window::max_pool(y, x, f32::NEG_INFINITY, math::max, rows, columns),
+            kind => window::average_pool(y, x, kind == PoolKind::AverageWithPad, rows, columns),
+        }),
+    }
+}
+
+/// Pools the planes of an image by themselves.
+fn pool_planes<T: Pod>(
+    frame: &mut Frame<'_, '_>,
+    inst: &Pool2d,
+    pool: impl Fn(&mut [T], &[T], &Slide, &Slide),
+) -> Result<(), RunError> {
+    frame.fill(inst.y, |frame, y: &mut [T]| {
+        let x = frame.array::<T>(inst.x)?;
         let kernel = inst.kernel.map(|extent| extent as usize);
         let shape = frame.shape(inst.y);
         let [rows, columns] = Slide::both(kernel, inst.strides, inst.pads, inst.dilations, x.shape, shape);
         let plane = rows.input * columns.input;
         for (i, y) in y.chunks_exact_mut(rows.output * columns.output).enumerate() {
-            window::pool(y, &x.data[i * plane..][..plane], inst.kind, &rows, &columns);
+            pool(y, &x.data[i * plane..][..plane], &rows, &columns);
         }
         Ok(())
     })

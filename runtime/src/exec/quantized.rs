@@ -1,7 +1,7 @@
 //! `quantize`, and what layers of integers share.
 
 use bitc_format::inst::{Granularity, Quantize};
-use bitc_format::{Layout, Operand};
+use bitc_format::{DType, Layout, Operand};
 
 use crate::RunError;
 use crate::bind::Binding;
@@ -29,6 +29,9 @@ fn fill(
     scale: &mut Taken<'_>,
     sums: Option<&mut Taken<'_>>,
 ) -> Result<(), RunError> {
+    if frame.dtype(inst.x) == DType::I8 {
+        return limit(frame, inst, q, scale, sums);
+    }
     let x = frame.array::<f32>(inst.x)?;
     let q = q.elements::<i8>(frame.len(inst.q))?;
     let scale = scale.elements::<f32>(frame.len(inst.scale))?;
@@ -60,6 +63,37 @@ fn fill(
     };
     let out = Quantized { pitch: q.len() / rows, q, scale, sums };
     frame.kernels.quantize(x.data, columns, &inst.into(), sharing, out);
+    Ok(())
+}
+
+/// Integers that are quantised already: limited, in padded rows, with the sum of each.
+fn limit(
+    frame: &Frame<'_, '_>,
+    inst: &Quantize,
+    q: &mut Taken<'_>,
+    scale: &mut Taken<'_>,
+    sums: Option<&mut Taken<'_>>,
+) -> Result<(), RunError> {
+    let x = frame.array::<i8>(inst.x)?;
+    let q = q.elements::<i8>(frame.len(inst.q))?;
+    scale.elements::<f32>(frame.len(inst.scale))?.fill(1.0);
+    let (columns, rows) = (x.shape.last_or_one(), x.shape.rows());
+    let pitch = q.len().checked_div(rows).unwrap_or(0);
+    let limits = |v: i8| i32::from(v).clamp(inst.lo, inst.hi) as i8;
+    if columns > 0 && rows > 0 {
+        for (to, from) in q.chunks_exact_mut(pitch).zip(x.data.chunks_exact(columns)) {
+            let (to, padding) = to.split_at_mut(columns);
+            to.iter_mut().zip(from).for_each(|(to, &v)| *to = limits(v));
+            padding.fill(0);
+        }
+    }
+    if let (Some(taken), Some(id)) = (sums, inst.sums) {
+        let sums = taken.elements::<i32>(frame.len(id))?;
+        sums.fill(0);
+        if pitch > 0 {
+            sum_rows(q, pitch, sums);
+        }
+    }
     Ok(())
 }
 

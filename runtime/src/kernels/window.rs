@@ -4,10 +4,10 @@
 
 use core::ops::Range;
 
-use bitc_format::inst::{Activation, PoolKind};
+use bitc_format::inst::Activation;
 
 use super::blocked::{self, Columns, Rows};
-use super::{Slide, math, post};
+use super::{Slide, post};
 use crate::isa::{FLOAT_COLUMNS, Isa};
 
 /// The planes of an image, or of one group of them, and the kernels that meet them.
@@ -184,30 +184,55 @@ fn accumulate(y: &mut [f32], x: &[f32], w: &[f32], rows: &Slide, columns: &Slide
     }
 }
 
-/// Pools one plane.
-pub(crate) fn pool(y: &mut [f32], x: &[f32], kind: PoolKind, rows: &Slide, columns: &Slide) {
+/// The largest element under each window of a plane; `least` where it sees nothing.
+pub(crate) fn max_pool<T: Copy>(
+    y: &mut [T],
+    x: &[T],
+    least: T,
+    larger: impl Fn(T, T) -> T,
+    rows: &Slide,
+    columns: &Slide,
+) {
+    each_window(y, rows, columns, |at| {
+        let mut peak = least;
+        under(rows, columns, at, |i| peak = larger(peak, x[i]));
+        peak
+    });
+}
+
+/// The mean under each window of a plane.
+pub(crate) fn average_pool(y: &mut [f32], x: &[f32], counts_padding: bool, rows: &Slide, columns: &Slide) {
+    each_window(y, rows, columns, |at| {
+        let (mut sum, mut n) = (0.0f64, 0usize);
+        under(rows, columns, at, |i| {
+            sum += f64::from(x[i]);
+            n += 1;
+        });
+        if counts_padding {
+            n = rows.padded_taps(at[0]) * columns.padded_taps(at[1]);
+        }
+        (sum / n as f64) as f32
+    });
+}
+
+/// Stores what `result` says for each window of a plane.
+fn each_window<T>(y: &mut [T], rows: &Slide, columns: &Slide, result: impl Fn([usize; 2]) -> T) {
+    debug_assert_eq!(y.len(), rows.output * columns.output);
     for (out_y, y) in y.chunks_exact_mut(columns.output).enumerate() {
-        let (y_first, y_end) = rows.taps_of_output(out_y);
-        for (out_x, y) in y.iter_mut().enumerate() {
-            let (x_first, x_end) = columns.taps_of_output(out_x);
-            let (mut peak, mut sum, mut n) = (f32::NEG_INFINITY, 0.0f64, 0usize);
-            for tap_y in y_first..y_end {
-                let in_y = out_y * rows.stride + tap_y * rows.dilation - rows.pad;
-                for tap_x in x_first..x_end {
-                    let in_x = out_x * columns.stride + tap_x * columns.dilation - columns.pad;
-                    let value = x[in_y * columns.input + in_x];
-                    peak = math::max(peak, value);
-                    sum += f64::from(value);
-                    n += 1;
-                }
-            }
-            *y = match kind {
-                PoolKind::Max => peak,
-                PoolKind::Average => (sum / n as f64) as f32,
-                PoolKind::AverageWithPad => {
-                    (sum / (rows.padded_taps(out_y) * columns.padded_taps(out_x)) as f64) as f32
-                }
-            };
+        y.iter_mut().enumerate().for_each(|(out_x, y)| *y = result([out_y, out_x]));
+    }
+}
+
+/// The places in the plane of the elements under a window.
+#[inline(always)]
+fn under(rows: &Slide, columns: &Slide, [out_y, out_x]: [usize; 2], mut element: impl FnMut(usize)) {
+    let (y_first, y_end) = rows.taps_of_output(out_y);
+    let (x_first, x_end) = columns.taps_of_output(out_x);
+    for tap_y in y_first..y_end {
+        let in_y = out_y * rows.stride + tap_y * rows.dilation - rows.pad;
+        for tap_x in x_first..x_end {
+            let in_x = out_x * columns.stride + tap_x * columns.dilation - columns.pad;
+            element(in_y * columns.input + in_x);
         }
     }
 }

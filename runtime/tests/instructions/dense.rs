@@ -190,6 +190,37 @@ fn pool2d_follows_its_definition() {
 }
 
 #[test]
+fn the_largest_of_integers_is_that_of_the_same_floats() {
+    let mut random = Random::new(33);
+    for g in geometries() {
+        let reach = [0, 1].map(|a| (g.kernel[a] - 1) * g.dilations[a]);
+        let g = Geometry { pads: [0, 1, 2, 3].map(|a| g.pads[a].min(reach[a % 2])), ..g };
+        let out = g.out(true);
+        let (x_shape, y_shape) = ([2, 3, g.size[0], g.size[1]], [2, 3, out[0], out[1]]);
+        let x: Vec<i8> = random.floats(x_shape.iter().product()).iter().map(|v| (v * 90.0) as i8).collect();
+        let mut case = Case::new();
+        let floats: Vec<f32> = x.iter().map(|&v| f32::from(v)).collect();
+        let (integers, floats) = (case.input(&x_shape, &x), case.input(&x_shape, &floats));
+        let (y, z) = (case.output(DType::I8, &y_shape), case.output(DType::F32, &y_shape));
+        let pool = Pool2d {
+            y,
+            x: integers,
+            kind: PoolKind::Max,
+            kernel: g.kernel.map(|v| v as u32),
+            strides: g.strides.map(|v| v as u32),
+            pads: g.pads.map(|v| v as u32),
+            dilations: g.dilations.map(|v| v as u32),
+        };
+        case.push(pool.clone());
+        case.push(Pool2d { y: z, x: floats, ..pool });
+        let outputs = case.run();
+        // A window that sees nothing has the smallest integer, as a cast of minus infinity has.
+        let expected: Vec<i8> = outputs[1].to_vec::<f32>().iter().map(|&v| v as i8).collect();
+        assert_eq!(outputs[0].to_vec::<i8>(), expected);
+    }
+}
+
+#[test]
 fn matmul_of_other_types_is_exact() {
     fn check<T: bitc_runtime::Element + PartialEq + std::fmt::Debug>(a: [T; 4], b: [T; 4], product: [T; 4]) {
         for transpose_b in [false, true] {

@@ -115,6 +115,31 @@ fn check_quantize(rule: &Quantize, shape: &[usize], x: &[f32]) {
 }
 
 #[test]
+fn integers_are_limited_and_padded() {
+    for shape in [&[1, 1][..], &[3, 5], &[2, 64], &[2, 3, 65], &[0, 4], &[2, 0]] {
+        let x: Vec<i8> = (0..shape.iter().product::<usize>()).map(|i| (i * 37 % 256) as u8 as i8).collect();
+        let columns = shape[shape.len() - 1];
+        let mut case = Case::new();
+        let input = case.input(shape, &x);
+        let q = case.internal(DType::I8, shape, 64);
+        let (dense, scale) = (case.output(DType::I8, shape), case.output(DType::F32, &[]));
+        let sums = case.output(DType::I32, &shape[..shape.len() - 1]);
+        let (kind, granularity) = (QuantizeKind::Integer, Granularity::Tensor);
+        let rule = Quantize { q, scale, sums: Some(sums), x: input, kind, granularity, lo: -100, hi: 90, ..rows() };
+        case.push(rule.clone());
+        case.push(Quantize { q: dense, sums: None, ..rule });
+        let outputs = case.run();
+        let expected: Vec<i8> = x.iter().map(|&v| v.clamp(-100, 90)).collect();
+        assert_eq!(outputs[0].to_vec::<i8>(), expected, "{shape:?}");
+        assert_eq!(outputs[1].to_vec::<f32>(), [1.0]);
+        let row_sums: Vec<i32> = (0..shape[..shape.len() - 1].iter().product())
+            .map(|r: usize| expected[r * columns..][..columns].iter().map(|&q| i32::from(q)).sum())
+            .collect();
+        assert_eq!(outputs[2].to_vec::<i32>(), row_sums, "{shape:?}");
+    }
+}
+
+#[test]
 fn bit_linear_is_exact_for_every_shape_and_layout() {
     let mut random = Random::new(2);
     for (tokens, k, n) in [(1, 1, 1), (0, 16, 4), (1, 64, 16), (3, 65, 17), (2, 130, 70), (13, 15, 33), (1, 784, 10)] {

@@ -7,7 +7,7 @@ use crate::eval::EvalError;
 use crate::ops::max_pool2d::Pool;
 use crate::ops::{EvalCx, Inputs, OpDef, OpInfo, TypeError};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{DType, TensorType};
 
 /// The mean under each window.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,7 +37,7 @@ impl OpDef for AvgPool2d {
     }
 
     fn infer(&self, inputs: &Inputs<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
-        self.pool.infer(inputs.at(0))
+        self.pool.infer(inputs.at(0), &[DType::F32])
     }
 
     fn eval(&self, inputs: &Inputs<'_, Tensor>, _: &EvalCx<'_>) -> Result<Vec<Tensor>, EvalError> {

@@ -43,12 +43,12 @@ impl Pool {
         self.window.write(attrs.sizes("kernel", &self.kernel, &[])).put_unless("ceil", self.ceil, false)
     }
 
-    pub(super) fn infer(&self, x: &TensorType) -> Result<Vec<TensorType>, TypeError> {
-        expect_dtype("x", x, &[DType::F32])?;
+    pub(super) fn infer(&self, x: &TensorType, dtypes: &[DType]) -> Result<Vec<TensorType>, TypeError> {
+        expect_dtype("x", x, dtypes)?;
         expect_rank("x", x, 4)?;
         let out = |axis: usize| self.window.output(axis, &x.shape.0[axis + 2], self.kernel[axis], self.ceil);
         let shape = Shape(vec![x.shape.0[0].clone(), x.shape.0[1].clone(), out(0)?, out(1)?]);
-        Ok(vec![TensorType::new(DType::F32, shape)])
+        Ok(vec![TensorType::new(x.dtype, shape)])
     }
 
     /// Applies `summary` to the elements under each window and the number of window elements inside the padded input.
@@ -93,7 +93,7 @@ impl OpDef for MaxPool2d {
         name: "max_pool2d",
         inputs: &["x"],
         outputs: &["y"],
-        doc: "y = the largest element of x under each window of size `kernel`; padding never wins.",
+        doc: "y = the largest element of x, of f32 or i8, under each window of size `kernel`; padding never wins.",
     }];
 
     fn from_attrs(name: &str, attrs: &mut AttrReader) -> Result<Self, AttrError> {
@@ -106,11 +106,16 @@ impl OpDef for MaxPool2d {
     }
 
     fn infer(&self, inputs: &Inputs<'_, TensorType>) -> Result<Vec<TensorType>, TypeError> {
-        self.0.infer(inputs.at(0))
+        self.0.infer(inputs.at(0), &[DType::F32, DType::I8])
     }
 
     fn eval(&self, inputs: &Inputs<'_, Tensor>, _: &EvalCx<'_>) -> Result<Vec<Tensor>, EvalError> {
         let larger = |a: f64, &b: &f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
-        self.0.eval(inputs.at(0), |under, _| under.iter().fold(f64::NEG_INFINITY, larger))
+        let y = self.0.eval(inputs.at(0), |under, _| under.iter().fold(f64::NEG_INFINITY, larger))?;
+        if inputs.at(0).dtype() != DType::I8 {
+            return Ok(y);
+        }
+        // Where a window sees nothing is the smallest number that there is.
+        Ok(y.iter().map(|y| Tensor::new(y.dims(), &y.to_f64().iter().map(|&v| v as i8).collect::<Vec<_>>())).collect())
     }
 }

@@ -225,7 +225,7 @@ codes! {
 }
 
 instruction! {
-    /// Pooling over two-dimensional windows. Whether the number of windows was rounded up shows in the shape of `y`.
+    /// Pooling over two-dimensional windows of `f32`, or of `i8` where the largest element is looked for. Whether the number of windows was rounded up shows in the shape of `y`.
     Pool2d {
         /// The result, `[N, C, OH, OW]`.
         y: BufferId,
@@ -246,8 +246,9 @@ instruction! {
 
 impl Contract for Pool2d {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
-        let y = cx.ty("y", self.y)?.f32()?.rank(4, 4)?;
-        let x = cx.ty("x", self.x)?.f32()?.rank(4, 4)?;
+        let numbers: &[DType] = if self.kind == PoolKind::Max { &[DType::F32, DType::I8] } else { &[DType::F32] };
+        let x = cx.ty("x", self.x)?.dense()?.dtype(numbers)?.rank(4, 4)?;
+        let y = cx.ty("y", self.y)?.dense()?.dtype(&[x.dtype])?.rank(4, 4)?;
         same("the channels of `y`", x.dim(1), y.dim(1))?;
         let [height, width] = self.kernel;
         let kernel = [Some(u64::from(height)), Some(u64::from(width))];

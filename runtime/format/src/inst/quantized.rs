@@ -44,7 +44,8 @@ codes! {
 }
 
 instruction! {
-    /// Quantises `f32` activations to `i8`: rounded as [`QuantizeKind`] says, then limited to `[lo, hi]`.
+    /// Quantises `f32` activations to `i8`: rounded as [`QuantizeKind`] says, then limited to `[lo, hi]`. With
+    /// [`QuantizeKind::Integer`] they may be `i8` already, to be limited and padded.
     Quantize {
         /// The quantised values, of the shape of `x`; the bytes that its `row_align` adds are zero.
         q: BufferId,
@@ -73,7 +74,9 @@ instruction! {
 
 impl Contract for Quantize {
     fn check(&self, cx: &Cx<'_>) -> Result<(), Fault> {
-        let x = cx.ty("x", self.x)?.f32()?.rank(1, crate::MAX_RANK)?;
+        let numbers: &[DType] =
+            if self.kind == QuantizeKind::Integer { &[DType::F32, DType::I8] } else { &[DType::F32] };
+        let x = cx.ty("x", self.x)?.dense()?.dtype(numbers)?.rank(1, crate::MAX_RANK)?;
         let rank = x.shape.rank();
         cx.ty("q", self.q)?.dtype(&[DType::I8])?.same_shape(&x)?;
         let scale = cx.ty("scale", self.scale)?.f32()?;
