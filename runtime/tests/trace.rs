@@ -1,9 +1,9 @@
 //! What a trace is shown.
 #![cfg(not(feature = "minimal"))]
 
-use bitc_format::inst::{Activation, BitLinear, Floor, Granularity, Quantize, QuantizeKind};
+use bitc_format::inst::{Activation, BitConv2d, BitLinear, Floor, Granularity, Quantize, QuantizeKind};
 use bitc_format::{ArtifactWriter, DType, DTypeSet, Layout, Meta};
-use bitc_runtime::{Executed, Limits, Program, Session, Trace, View, ViewMut};
+use bitc_runtime::{Executed, Limits, Program, Session, Trace, View, ViewMut, kernels};
 
 #[derive(Default)]
 struct Record {
@@ -83,4 +83,69 @@ fn a_trace_sees_every_instruction_its_outputs_and_integer_sums() {
     assert_eq!(record.accumulators, [[6, 5]]);
     assert_eq!(y, [3.0, 2.5]);
     assert_eq!(record.last, View::of(&[2], &y).bytes);
+}
+
+#[test]
+fn sums_of_a_convolution_are_ordered_by_image_group_pixel_and_channel() {
+    let (images, groups, n, height, width) = (2usize, 2usize, 67usize, 30usize, 41usize);
+    let (channels, pixels) = (4 * groups, height * width);
+    let mut w = ArtifactWriter::new();
+    let slots = [w.slot(), w.slot(), w.slot(), w.slot()];
+    let mut shape = |dims: [usize; 4]| dims.map(|d| w.fixed(d as i64));
+    let (x_shape, y_shape) = (shape([images, channels, height, width]), shape([images, groups * n, height, width]));
+    let one = shape([1; 4]);
+    let x = w.buffer(DType::F32, &x_shape, 1, slots[0]);
+    let q = w.buffer(DType::I8, &x_shape, 1, slots[1]);
+    let scale = w.buffer(DType::F32, &one, 1, slots[2]);
+    let y = w.buffer(DType::F32, &y_shape, 1, slots[3]);
+    let values: Vec<i8> = (0..groups * n * 4).map(|i| (i * i / 3 % 3) as i8 - 1).collect();
+    let packed: Vec<u8> = values.chunks(n * 4).flat_map(|group| Layout::Trit2.pack(n, 4, group).unwrap()).collect();
+    let weights = w.constant(DType::I8, Layout::Trit2, &[groups as u64, n as u64, 4], &packed);
+    let whole = w.constant(DType::F32, Layout::Dense, &[], View::of(&[], &[1.0f32]).bytes);
+    w.input("x", x, DTypeSet::of(&[DType::F32]));
+    w.output("y", y, DTypeSet::of(&[DType::F32]));
+    w.push(Quantize {
+        q,
+        scale,
+        sums: None,
+        x: x.into(),
+        kind: QuantizeKind::Integer,
+        granularity: Granularity::Tensor,
+        floor: Floor::None,
+        eps: 0.0,
+        levels: 127.0,
+        lo: -128,
+        hi: 127,
+    });
+    w.push(BitConv2d {
+        y,
+        q: q.into(),
+        q_scale: scale.into(),
+        w: weights.into(),
+        scale: whole.into(),
+        bias: None,
+        kernel: [1; 2],
+        strides: [1; 2],
+        pads: [0; 4],
+        dilations: [1; 2],
+        activation: Activation::None,
+    });
+    let program = Program::from_bytes(&w.finish().unwrap(), &Limits::default()).unwrap();
+    let x: Vec<f32> = (0..images * channels * pixels).map(|i| (i * 37 % 256) as f32 - 128.0).collect();
+    let (x_shape, y_shape) = ([images, channels, height, width], [images, groups * n, height, width]);
+    for kernels in kernels::available() {
+        let mut record = Record::default();
+        let mut y = vec![0.0f32; images * groups * n * pixels];
+        let mut session = Session::with_kernels(&program, kernels);
+        session.run_traced(&[View::of(&x_shape, &x)], &mut [ViewMut::of(&y_shape, &mut y)], &mut record).unwrap();
+        let mut sums = record.accumulators[0].iter();
+        for group in 0..images * groups {
+            for pixel in 0..pixels {
+                for o in group * n..(group + 1) * n {
+                    assert_eq!(sums.next().map(|&sum| sum as f32), Some(y[o * pixels + pixel]), "{kernels:?}");
+                }
+            }
+        }
+        assert_eq!(sums.next(), None);
+    }
 }

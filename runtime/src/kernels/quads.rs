@@ -263,23 +263,6 @@ fn of_bits<const P: usize>(packed: PackedWeights<'_>, w: &mut [i8], value: impl 
     }
 }
 
-/// Copies rows of `width`, each `pitch` behind the one before, so that none is between them.
-#[inline(always)]
-fn without_gaps(from: &[i32], [width, pitch]: [usize; 2], to: &mut [i32]) {
-    for row in 0..to.len() / width {
-        let (from, to) = (&from[row * pitch..], &mut to[row * width..]);
-        for at in (0..width).step_by(QUAD_PLACES) {
-            // What is copied beyond the end of a row is overwritten by the next.
-            let vectors = (from[at..].first_chunk::<QUAD_PLACES>(), to[at..].first_chunk_mut());
-            if let (Some(from), Some(to)) = vectors {
-                *to = *from;
-            } else {
-                to[at..width].copy_from_slice(&from[at..width]);
-            }
-        }
-    }
-}
-
 /// Some rows of the windows of an image, and weights that meet them.
 #[derive(Clone, Copy, Debug)]
 pub struct Quads<'a> {
@@ -360,13 +343,10 @@ pub(super) fn quads<I: Isa>(isa: I, quads: Quads<'_>, places: &mut [i32], sums: 
         }
         let places = &mut places[..outputs * n_places];
         isa.quads(tile, places);
-        isa.vectorize(
-            #[inline(always)]
-            || {
-                for (sums, places) in sums.chunks_exact_mut(pixels).zip(places.chunks_exact(n_places)) {
-                    without_gaps(places, [width, pitch], sums);
-                }
-            },
-        );
+        for (sums, places) in sums.chunks_exact_mut(pixels).zip(places.chunks_exact(n_places)) {
+            for (sums, places) in sums.chunks_exact_mut(width).zip(places.chunks(pitch)) {
+                sums.copy_from_slice(&places[..width]);
+            }
+        }
     }
 }

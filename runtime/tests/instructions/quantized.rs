@@ -249,6 +249,11 @@ fn bit_conv2d_is_exact_for_every_geometry() {
     check_conv(&Conv { scales: Granularity::Channel, n: 2, ..base }, 7);
     check_conv(&Conv { scales: Granularity::Channel, kernel: [1, 1], pad: 0, stride: 2, ..base }, 8);
     check_conv(&Conv { kernel: [2, 4], pad: 3, stride: 3, ..base }, 9);
+    // Single channels.
+    for layout in [Layout::Trit2, Layout::Int8] {
+        check_conv(&Conv { channels: 2, groups: 2, size: [20, 23], layout, ..base }, 15);
+        check_conv(&Conv { channels: 1, outputs: 2, kernel: [16, 16], size: [16, 35], pad: 2, layout, ..base }, 16);
+    }
     // Enough windows for channels in fours, for several panels of outputs and more rows than are worked on at a time.
     let fours = Conv { channels: 8, size: [13, 17], ..base };
     for layout in [Layout::Trit2, Layout::Trit5, Layout::Bit1, Layout::Int8] {
