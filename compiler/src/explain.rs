@@ -173,10 +173,12 @@ impl Outcome<'_> {
         }
     }
 
-    /// What made integers, through what only moved them since.
+    /// What made integers, through what only moved or selected them since.
     fn quantizer_of(&self, q: ValueId) -> Option<&Op> {
         let mut node = self.graph.producer_id(q)?;
-        while let Op::Pad(_) | Op::Reshape(_) | Op::Slice(_) | Op::Flatten(_) = &self.graph.node(node).op {
+        while let Op::Pad(_) | Op::Reshape(_) | Op::Slice(_) | Op::Flatten(_) | Op::MaxPool2d(_) =
+            &self.graph.node(node).op
+        {
             node = self.graph.producer_id(self.graph.input(node, 0)?)?;
         }
         Some(&self.graph.node(node).op)

@@ -266,6 +266,30 @@ fn convolutions_become_ternary_as_well() {
 }
 
 #[test]
+fn quantisers_are_named_through_what_moves_integers() {
+    let bench = Bench::new();
+    // Zeros between columns, as a transposed convolution has them, and a pool.
+    let model = "graph @g(%x: f32[N, 1, 4, 4]) {
+      const %t: f32[2, 1, 2, 2] = dense [0.5, 0, -0.5, 0.5, 0.5, 0.5, 0, -0.5] const %c: f32 = dense [0.25]
+      const %u: f32[1, 2, 1, 2] = dense [0.5, -0.5, 0, 0.5]
+      %q, %s = quantize_act(%x) {over = \"sample\"} %d = dequantize(%q, %s)
+      %wide = reshape(%d) {shape = [N, 1, 4, 4, 1]} %zeros = pad(%wide) {pads = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]}
+      %rows = reshape(%zeros) {shape = [N, 1, 4, 8]}
+      %y = conv2d(%rows, %t) : f32[N, 2, 3, 7] from \"up\"
+      %r = relu(%y) %m = max_pool2d(%r) {kernel = [2, 2]} %v = div(%m, %c) %n = round(%v)
+      const %low: f32 = dense [0] const %high: f32 = dense [100]
+      %k = clip(%n, %low, %high) %z = mul(%k, %c)
+      %o = conv2d(%z, %u) : f32[N, 1, 2, 5] from \"head\"
+      return %o }";
+    bench.write("m.bir", model.as_bytes());
+    let text = bench.ok("compile m.bir -o m.bit --explain").stderr;
+    let up = "up    conv2d -> bit_conv2d, ternary weights, one scale, 8-bit activations scaled per sample";
+    let head = "head  conv2d -> bit_conv2d, ternary weights, one scale, 8-bit activations rounded as they are";
+    assert!(text.contains(up) && text.contains(head), "{text}");
+    bench.ok("verify m.bir m.bit");
+}
+
+#[test]
 fn calibration_needs_rows() {
     let bench = Bench::new();
     for (name, rows) in [("none.npy", 0), ("one.npy", 1), ("many.npy", 40)] {
