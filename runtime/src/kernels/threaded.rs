@@ -266,7 +266,8 @@ impl Kernels for Threaded {
         let tiles = quads.outputs.div_ceil(TILE);
         let parts = self.pool.threads().min(PARTS).min(tiles);
         let size = quads.pixels().saturating_mul(quads.outputs).saturating_mul(4 * quads.offsets.len());
-        if parts < 2 || size < WORTHWHILE || !quads.fit(places, sums) {
+        // A convolution is many calls, and between them the others may have gone to sleep.
+        if parts < 2 || size < 8 * WORTHWHILE || !quads.fit(places, sums) {
             return self.kernels.quads(quads, places, sums);
         }
         let (pixels, n_places) = (quads.pixels(), places.len() / tiles);

@@ -98,8 +98,8 @@ pub(super) fn products(
     let row_len = packed.len() / (g.groups * g.n.next_multiple_of(TILE)).max(1);
     let [height, width] = windows.slides.map(|slide| slide.output);
     let rows = rows(&windows);
-    // Outputs that are worked on together.
-    let together = TILE * frame.kernels.threads().clamp(1, PANEL / TILE);
+    // Outputs that are worked on together: few stay in the cache, several threads need more.
+    let together = if frame.kernels.threads() > 1 { PANEL } else { TILE };
     for image in 0..q.shape[0] {
         for group in 0..g.groups {
             let planes = &q.data[(image * g.groups + group) * area..][..area];
