@@ -2,7 +2,8 @@
 //!
 //! Bits are where a comparison makes them, or an input holds them. From there every element of every array is followed as
 //! a table over the few bits that it depends on: operations that move elements move tables, and what computes is computed
-//! by its own definition for every assignment of the bits. A table of two values is a node of a network; where the
+//! by its own definition for every assignment of the bits. A table of two values is a node of a network, and becomes a bit
+//! where a layer gathers it or where a table over what it depends on would be too large; where the
 //! trace ends, because a sum counts bits or an element depends on too many, the network takes the place of what was
 //! followed: `y == cast(logic_net(bits))`, or `y == lut(logic_net(bits))` where elements take more than two values. There
 //! is no matcher for any kind of node.
