@@ -107,7 +107,7 @@ fn planes_tile(layout: Layout, tile: PlanesTile<'_>, sums: &mut [PartSums]) {
     if layout == Layout::Int8 {
         bytes(tile, sums);
     } else if layout == Layout::Bit1 {
-        choose!(8 4: 1 2, 2 1, 3 1, 4 1,);
+        choose!(8 4: 1 1, 2 1, 3 1, 4 1,);
     } else {
         choose!(4 2: 1 4, 2 2, 3 1, 4 1,);
     }
