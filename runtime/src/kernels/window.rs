@@ -184,7 +184,9 @@ fn accumulate(y: &mut [f32], x: &[f32], w: &[f32], rows: &Slide, columns: &Slide
     }
 }
 
-/// The largest element under each window of a plane; `least` where it sees nothing.
+/// The largest element under each window of a plane; `least` where it sees nothing. Lines of results meet the lines under
+/// them, one element of the window after the other.
+#[inline(always)]
 pub(crate) fn max_pool<T: Copy>(
     y: &mut [T],
     x: &[T],
@@ -193,33 +195,38 @@ pub(crate) fn max_pool<T: Copy>(
     rows: &Slide,
     columns: &Slide,
 ) {
-    each_window(y, rows, columns, |at| {
-        let mut peak = least;
-        under(rows, columns, at, |i| peak = larger(peak, x[i]));
-        peak
-    });
+    y.fill(least);
+    for tap_y in 0..rows.kernel {
+        let (first, end, mut from_y) = rows.outputs_of_tap(tap_y);
+        for out_y in first..end {
+            let x = &x[from_y * columns.input..][..columns.input];
+            let y = &mut y[out_y * columns.output..][..columns.output];
+            for tap_x in 0..columns.kernel {
+                let (first, end, from_x) = columns.outputs_of_tap(tap_x);
+                if first < end {
+                    let x = x[from_x..].iter().step_by(columns.stride);
+                    y[first..end].iter_mut().zip(x).for_each(|(y, &x)| *y = larger(*y, x));
+                }
+            }
+            from_y += rows.stride;
+        }
+    }
 }
 
 /// The mean under each window of a plane.
 pub(crate) fn average_pool(y: &mut [f32], x: &[f32], counts_padding: bool, rows: &Slide, columns: &Slide) {
-    each_window(y, rows, columns, |at| {
-        let (mut sum, mut n) = (0.0f64, 0usize);
-        under(rows, columns, at, |i| {
-            sum += f64::from(x[i]);
-            n += 1;
-        });
-        if counts_padding {
-            n = rows.padded_taps(at[0]) * columns.padded_taps(at[1]);
-        }
-        (sum / n as f64) as f32
-    });
-}
-
-/// Stores what `result` says for each window of a plane.
-fn each_window<T>(y: &mut [T], rows: &Slide, columns: &Slide, result: impl Fn([usize; 2]) -> T) {
-    debug_assert_eq!(y.len(), rows.output * columns.output);
     for (out_y, y) in y.chunks_exact_mut(columns.output).enumerate() {
-        y.iter_mut().enumerate().for_each(|(out_x, y)| *y = result([out_y, out_x]));
+        for (out_x, y) in y.iter_mut().enumerate() {
+            let (mut sum, mut n) = (0.0f64, 0usize);
+            under(rows, columns, [out_y, out_x], |i| {
+                sum += f64::from(x[i]);
+                n += 1;
+            });
+            if counts_padding {
+                n = rows.padded_taps(out_y) * columns.padded_taps(out_x);
+            }
+            *y = (sum / n as f64) as f32;
+        }
     }
 }
 
