@@ -14,12 +14,13 @@ use core::array;
 use bitc_format::Layout;
 
 use super::{
-    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PartSums, PlanesPart, PlanesTile, QuadTile, TILE, Table,
-    detect, portable,
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PANEL, PartSums, PlanesPart, PlanesTile, QuadTile, TILE,
+    Table, detect, portable,
 };
 
 mod float;
 mod lookup;
+mod one_token;
 mod quads;
 mod round;
 
@@ -104,7 +105,14 @@ impl Isa for Avx512 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
-    for tile in part.panels() {
+    let mut done = 0;
+    if let (Layout::Trit2, [sums]) = (part.layout, &mut *sums) {
+        done = one_token::panels(part, sums);
+        if done * PANEL >= part.n_rows {
+            return;
+        }
+    }
+    for tile in part.panels().skip(done) {
         planes_tile(part.layout, tile, sums);
     }
 }
@@ -141,7 +149,7 @@ fn planes_tile(layout: Layout, tile: PlanesTile<'_>, sums: &mut [PartSums]) {
         choose!(8: 1 separate 2, 2 shifted 4, 3 shifted 4, 4 shifted 4, 5 shifted 4, 6 shifted 2,
             7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2, 13 shifted 2,);
     } else {
-        choose!(4: 1 separate 4, 2 separate 2, 3 separate 2, 4 shifted 4, 5 shifted 4, 6 shifted 2,
+        choose!(4: 1 separate 2, 2 separate 2, 3 separate 2, 4 shifted 4, 5 shifted 4, 6 shifted 2,
             7 shifted 2, 8 shifted 2, 9 shifted 2, 10 shifted 2, 11 shifted 2, 12 shifted 2, 13 shifted 2,);
     }
 }
@@ -173,15 +181,24 @@ fn separate<const P: usize, const T: usize, const R: usize>(
     }
     for (t, (acc, sums)) in acc.iter().zip(sums).enumerate() {
         for (r, acc) in acc.iter().enumerate() {
-            let mut sum = acc[0];
-            for (p, &acc) in acc.iter().enumerate().skip(1) {
-                let shift = _mm_cvtsi32_si128((bits * p as u32) as i32);
-                sum = _mm512_add_epi32(sum, _mm512_sra_epi32(acc, shift));
+            if let Some(sums) = sums.as_chunks_mut().0.get_mut(tile.before + first + r) {
+                add::<P>(sums, tile.starts.get(t), all_planes(acc));
             }
-            add::<P>(sums, tile.before + first + r, tile.starts.get(t), sum);
         }
     }
     R
+}
+
+/// The sum over planes, each of which is a power of two too large.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn all_planes<const P: usize>(acc: &[__m512i; P]) -> __m512i {
+    let mut sum = acc[0];
+    for (p, &acc) in acc.iter().enumerate().skip(1) {
+        let shift = _mm_cvtsi32_si128((8 / P * p) as i32);
+        sum = _mm512_add_epi32(sum, _mm512_sra_epi32(acc, shift));
+    }
+    sum
 }
 
 /// `T` tokens and `R` tiles; the weights are shifted from plane to plane. Returns `R`.
@@ -209,7 +226,9 @@ fn shifted<const P: usize, const T: usize, const R: usize>(
     }
     for (t, (acc, sums)) in acc.iter().zip(sums).enumerate() {
         for (r, &acc) in acc.iter().enumerate() {
-            add::<P>(sums, tile.before + first + r, tile.starts.get(t), acc);
+            if let Some(sums) = sums.as_chunks_mut().0.get_mut(tile.before + first + r) {
+                add::<P>(sums, tile.starts.get(t), acc);
+            }
         }
     }
     R
@@ -265,8 +284,7 @@ fn broadcast(q: &[i8; 4]) -> __m512i {
 /// Adds to the sums of one tile, or to what they begin with; a bit stands for `w + 1`, which is 0 or 2.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add<const P: usize>(sums: &mut PartSums, tile: usize, start: Option<&i32>, sum: __m512i) {
-    let Some(sums) = sums.as_chunks_mut::<TILE>().0.get_mut(tile) else { return };
+fn add<const P: usize>(sums: &mut [i32; TILE], start: Option<&i32>, sum: __m512i) {
     let sum = if P == 8 { _mm512_add_epi32(sum, sum) } else { sum };
     let old = if let Some(&start) = start {
         _mm512_set1_epi32(start)
