@@ -19,6 +19,8 @@ pub(crate) mod bits;
 mod detect;
 pub(crate) mod portable;
 
+use core::slice;
+
 use bitc_format::Layout;
 
 /// Rows of weights of a panel.
@@ -43,7 +45,7 @@ pub(crate) struct PlanesPart<'a> {
     pub(crate) w: &'a [u8],
     /// Bytes of a panel that has all its rows.
     pub(crate) panel_len: usize,
-    /// Rows of all the panels, at most [`PANELS`] times [`PANEL`].
+    /// Rows of all the panels, at most [`PANELS`] times [`PANEL`] for each array of sums of a token.
     pub(crate) n_rows: usize,
     /// Groups of columns before those of the run.
     pub(crate) before: usize,
@@ -78,6 +80,13 @@ impl<'a> PlanesPart<'a> {
         for (sums, &start) in sums.iter_mut().zip(self.starts) {
             sums[..self.n_rows.next_multiple_of(TILE)].fill(start);
         }
+    }
+
+    /// As many panels at a time as an array of sums is for.
+    #[inline(always)]
+    pub(crate) fn pieces(self) -> impl Iterator<Item = Self> {
+        let pieces = (0..self.n_rows).step_by(PANELS * PANEL).zip(self.w.chunks(PANELS * self.panel_len));
+        pieces.map(move |(row, w)| Self { w, n_rows: (PANELS * PANEL).min(self.n_rows - row), ..self })
     }
 
     /// Panel by panel.
@@ -211,6 +220,14 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     ///
     /// All columns of one call together are at most [`MAX_COLUMNS`].
     fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]);
+
+    /// The same for one token and more rows, with sums for each [`PANELS`] panels.
+    #[inline(always)]
+    fn planes_of_one(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        for (piece, sums) in part.pieces().zip(sums) {
+            self.planes(piece, slice::from_mut(sums));
+        }
+    }
 
     /// Scales a row, rounds half to even and returns the sum of the integers. `q` is as long as `x` or longer; the rest
     /// becomes 0. Nothing is NaN, all integers are those of bytes, and a divisor is one of [`DIVISORS`].

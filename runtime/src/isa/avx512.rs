@@ -9,13 +9,13 @@ use core::arch::x86_64::{
     _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_sra_epi32, _mm512_srli_epi16, _mm512_storeu_si512,
 };
-use core::array;
+use core::{array, slice};
 
 use bitc_format::Layout;
 
 use super::{
-    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PANEL, PartSums, PlanesPart, PlanesTile, QuadTile, TILE,
-    Table, detect, portable,
+    BLOCK, By, DIGITS, FloatSums, FloatTile, Isa, LookupTile, PANEL, PANELS, PartSums, PlanesPart, PlanesTile,
+    QuadTile, TILE, Table, detect, portable,
 };
 
 mod float;
@@ -66,6 +66,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn planes_of_one(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        // SAFETY: a value of this type exists only where these features were detected.
+        unsafe { planes_of_one(part, sums) }
+    }
+
+    #[inline(always)]
     fn round_row(self, x: &[f32], by: By, q: &mut [i8]) -> i32 {
         // SAFETY: a value of this type exists only where these features were detected.
         unsafe { round::row(x, by, q) }
@@ -105,15 +111,25 @@ impl Isa for Avx512 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn planes(part: PlanesPart<'_>, sums: &mut [PartSums]) {
+    for tile in part.panels() {
+        planes_tile(part.layout, tile, sums);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn planes_of_one(part: PlanesPart<'_>, sums: &mut [PartSums]) {
     let mut done = 0;
-    if let (Layout::Trit2, [sums]) = (part.layout, &mut *sums) {
-        done = one_token::panels(part, sums);
+    if part.layout == Layout::Trit2 {
+        done = one_token::panels(part, sums.as_flattened_mut());
         if done * PANEL >= part.n_rows {
             return;
         }
     }
-    for tile in part.panels().skip(done) {
-        planes_tile(part.layout, tile, sums);
+    // What is left of ternary weights is one panel, in the last piece.
+    for (piece, sums) in part.pieces().zip(sums).skip(done / PANELS) {
+        for tile in piece.panels().skip(done % PANELS) {
+            planes_tile(part.layout, tile, slice::from_mut(sums));
+        }
     }
 }
 

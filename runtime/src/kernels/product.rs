@@ -163,6 +163,9 @@ pub(super) trait Tiles {
     /// See [`Isa::planes`].
     fn planes(&self, part: PlanesPart<'_>, sums: &mut [PartSums]);
 
+    /// See [`Isa::planes_of_one`].
+    fn planes_of_one(&self, part: PlanesPart<'_>, sums: &mut [PartSums]);
+
     /// See [`Isa::lookup_tables`].
     fn lookup_tables(&self, q: &[[i8; DIGITS]], tables: &mut [Table]);
 
@@ -178,6 +181,10 @@ impl<I: Isa> Tiles for I {
 
     fn planes(&self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
         Isa::planes(*self, part, sums);
+    }
+
+    fn planes_of_one(&self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        Isa::planes_of_one(*self, part, sums);
     }
 
     fn lookup_tables(&self, q: &[[i8; DIGITS]], tables: &mut [Table]) {
@@ -231,17 +238,31 @@ fn in_groups<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, sink: &mu
     }
 }
 
+/// A pass over the weights. Many rows at once, where there are many: what comes between them costs as much as a panel.
 fn one_token<const G: usize>(isa: &dyn Tiles, product: BitProduct<'_>, token: usize, sink: &mut dyn Sink) {
+    if product.n <= PANELS * PANEL || cfg!(feature = "minimal") {
+        pieces_of_one::<G, 1>(isa, product, token, sink);
+    } else {
+        pieces_of_one::<G, 4>(isa, product, token, sink);
+    }
+}
+
+fn pieces_of_one<const G: usize, const PIECES: usize>(
+    isa: &dyn Tiles,
+    product: BitProduct<'_>,
+    token: usize,
+    sink: &mut dyn Sink,
+) {
     let q = &product.q[token * product.pitch..][..product.k.next_multiple_of(G)];
     let start = [product.start(token)];
-    let mut sums = Lines([[0; PANELS * PANEL]]);
-    for (row, part) in product.parts::<G>() {
+    let mut sums = Lines([[0; PANELS * PANEL]; PIECES]);
+    for (row, part) in product.parts::<G>(PIECES) {
         for (run, q) in q.chunks(isa::MAX_COLUMNS).enumerate() {
             let (before, groups) = (run * (isa::MAX_COLUMNS / G), q.len() / G);
             let starts = if run == 0 { &start[..] } else { &[] };
-            isa.planes(PlanesPart { before, groups, q, starts, ..part }, &mut sums.0);
+            isa.planes_of_one(PlanesPart { before, groups, q, starts, ..part }, &mut sums.0);
         }
-        sink.put(token, row, &sums.0[0][..part.n_rows]);
+        sink.put(token, row, &sums.0.as_flattened()[..part.n_rows]);
     }
 }
 
@@ -256,7 +277,7 @@ fn some_tokens<const G: usize>(
     let padded = product.k.next_multiple_of(G);
     let mut starts = [0; TOKENS];
     starts.iter_mut().zip(tokens.clone()).for_each(|(start, token)| *start = product.start(token));
-    for (row, part) in product.parts::<G>() {
+    for (row, part) in product.parts::<G>(1) {
         for column in (0..padded).step_by(COLUMNS) {
             let columns = COLUMNS.min(padded - column);
             let q = &mut laid[..tokens.len() * columns];
@@ -283,14 +304,15 @@ impl<'a> BitProduct<'a> {
         self.sums[token].wrapping_mul(-offset)
     }
 
-    /// The first rows of the weights, [`PANELS`] panels at a time, and those panels, without columns.
+    /// The first rows of the weights, some times [`PANELS`] panels at a time, and those panels, without columns.
     #[inline(always)]
-    fn parts<const G: usize>(self) -> impl Iterator<Item = (usize, PlanesPart<'a>)> {
+    fn parts<const G: usize>(self, pieces: usize) -> impl Iterator<Item = (usize, PlanesPart<'a>)> {
         let layout = self.layout;
         let panel_len = PANEL / TILE * BLOCK * self.k.div_ceil(G);
-        let rows = (0..self.n).step_by(PANELS * PANEL);
-        rows.zip(self.w.chunks(PANELS * panel_len)).map(move |(row, w)| {
-            let n_rows = (PANELS * PANEL).min(self.n - row);
+        let panels = pieces * PANELS;
+        let rows = (0..self.n).step_by(panels * PANEL);
+        rows.zip(self.w.chunks(panels * panel_len)).map(move |(row, w)| {
+            let n_rows = (panels * PANEL).min(self.n - row);
             (row, PlanesPart { layout, w, panel_len, n_rows, before: 0, groups: 0, q: &[], starts: &[] })
         })
     }

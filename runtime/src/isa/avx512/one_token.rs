@@ -8,7 +8,7 @@
 use core::arch::asm;
 use core::arch::x86_64::{__m512i, _mm512_set1_epi8, _mm512_setzero_si512};
 
-use super::{BLOCK, PANEL, PartSums, PlanesPart, add, all_planes};
+use super::{BLOCK, PANEL, PlanesPart, add, all_planes};
 
 /// Tiles of a panel.
 const TILES: usize = 4;
@@ -50,7 +50,7 @@ macro_rules! tile {
 /// Adds the products of every panel of four tiles to the sums of the token. Returns how many such panels there are.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn panels(part: PlanesPart<'_>, sums: &mut PartSums) -> usize {
+pub(super) fn panels(part: PlanesPart<'_>, sums: &mut [i32]) -> usize {
     let q = part.q.as_chunks::<{ PLANES * 4 }>().0;
     let panels = part.w.chunks_exact(part.panel_len).zip(sums.as_chunks_mut::<PANEL>().0);
     let n_panels = panels.len();
