@@ -111,6 +111,19 @@ fn products_are_exact_for_every_size_around_the_blocks() {
 }
 
 #[test]
+fn products_are_exact_for_many_rows() {
+    let mut random = Random(SEED);
+    for layout in LAYOUTS {
+        for n in [511, 512, 513, 575, 577, 2047, 2048, 2049, 2112, 2113, 2500, 4100] {
+            for (tokens, k) in [(1, 1), (1, 16), (1, 90), (2, 17)] {
+                let weights = random.weights(layout, n * k);
+                check_product(layout, &weights, n, &Tokens::new(tokens, k, || random.byte()));
+            }
+        }
+    }
+}
+
+#[test]
 fn products_are_exact_for_every_number_of_tokens() {
     let mut random = Random(SEED);
     for layout in LAYOUTS {
@@ -128,7 +141,7 @@ fn sums_do_not_overflow_for_the_longest_rows_of_extreme_values() {
         let (low, high, longest) = if layout == Layout::Int8 { (-128, 127, 131_071) } else { (-1, 1, 300_000) };
         for k in [1024, 1025, 4096, 65_536, longest] {
             for (w, q) in [(high, 127), (high, -128), (low, 127), (low, -128)] {
-                check_product(layout, &vec![w; 17 * k], 17, &Tokens::new(1, k, || q));
+                check_product(layout, &vec![w; 81 * k], 81, &Tokens::new(1, k, || q));
             }
             let mut sign = 1;
             let mut alternate = || {
