@@ -224,6 +224,10 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// The same for one token and more rows, with sums for each [`PANELS`] panels.
     #[inline(always)]
     fn planes_of_one(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        // A minimal build takes one at a time.
+        if cfg!(feature = "minimal") {
+            return self.planes(part, sums);
+        }
         for (piece, sums) in part.pieces().zip(sums) {
             self.planes(piece, slice::from_mut(sums));
         }

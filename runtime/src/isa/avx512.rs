@@ -125,16 +125,18 @@ fn planes_of_one(part: PlanesPart<'_>, sums: &mut [PartSums]) {
             return;
         }
     }
-    // What is left of ternary weights is one panel, in the last piece.
-    for (piece, sums) in part.pieces().zip(sums).skip(done / PANELS) {
-        for tile in piece.panels().skip(done % PANELS) {
+    for mut tile in part.panels().skip(done) {
+        let piece = tile.before / (PANELS * PANEL / TILE);
+        tile.before %= PANELS * PANEL / TILE;
+        if let Some(sums) = sums.get_mut(piece) {
             planes_tile(part.layout, tile, slice::from_mut(sums));
         }
     }
 }
 
 /// Chooses the shape of the register tile: as many sums as there are registers for, and enough to hide the latency.
-#[inline]
+#[cfg_attr(not(feature = "minimal"), inline)]
+#[cfg_attr(feature = "minimal", inline(never))]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn planes_tile(layout: Layout, tile: PlanesTile<'_>, sums: &mut [PartSums]) {
     // Tokens, kernel, tiles of the widest kernel.

@@ -16,7 +16,7 @@ const TILES: usize = 4;
 const PLANES: usize = 4;
 
 /// A tile at `offset` from the weights, with the registers of its sums, plane by plane. What lies 2 KiB after it is
-/// asked for: as far as the third level of cache takes to answer. It is used once, so it need not push out of the first
+/// asked for: as far as the third level of cache takes to answer.
 /// level what is used again.
 macro_rules! tile {
     ($offset:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
@@ -40,7 +40,7 @@ macro_rules! tile {
             "vpdpbusd zmm",
             $d,
             ", zmm0, zmm7\n",
-            "prefetchnta [{w} + ",
+            "prefetcht0 [{w} + ",
             $offset,
             " + 2048]\n",
         )
