@@ -2,8 +2,8 @@
 //!
 //! Each register of weights needs four AND and four products, which fill the four vector pipes of a core: two pipes
 //! multiply, so the loop runs at their rate only if nothing else delays them. What a compiler makes of the same steps
-//! loses a tenth to the order of the instructions, to where the loop begins, and to requests for memory that come in a
-//! bunch. Here a tile's ANDs come before its products, and each line is asked for when the one at its distance was used.
+//! loses time to where the loop begins and to requests for memory that come in a bunch. Here the loop begins with a line
+//! of code, a tile's ANDs come before its products, and a line is asked for after the products of the one at its distance.
 
 use core::arch::asm;
 use core::arch::x86_64::{__m512i, _mm512_set1_epi8, _mm512_setzero_si512};
@@ -17,7 +17,6 @@ const PLANES: usize = 4;
 
 /// A tile at `offset` from the weights, with the registers of its sums, plane by plane. What lies 2 KiB after it is
 /// asked for: as far as the third level of cache takes to answer.
-/// level what is used again.
 macro_rules! tile {
     ($offset:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
         concat!(
@@ -69,6 +68,7 @@ pub(super) fn panels(part: PlanesPart<'_>, sums: &mut [i32]) -> usize {
 fn panel(w: &[[u8; TILES * BLOCK]], q: &[[i8; PLANES * 4]]) -> [[__m512i; PLANES]; TILES] {
     let steps = w.len().min(q.len());
     let mut acc = [[_mm512_setzero_si512(); PLANES]; TILES];
+    let masks = [0x03, 0x0c, 0x30, 0xc0_u8 as i8].map(|mask| _mm512_set1_epi8(mask));
     let [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]] = &mut acc;
     // SAFETY: there are `steps` groups of weights and of activations, by the slices; the loop reads each of them once
     // and nothing else, since a request for memory that is not there does nothing. It writes registers only, all of
@@ -99,10 +99,7 @@ fn panel(w: &[[u8; TILES * BLOCK]], q: &[[i8; PLANES * 4]]) -> [[__m512i; PLANES
             inout("zmm20") *b0, inout("zmm21") *b1, inout("zmm22") *b2, inout("zmm23") *b3,
             inout("zmm24") *c0, inout("zmm25") *c1, inout("zmm26") *c2, inout("zmm27") *c3,
             inout("zmm28") *d0, inout("zmm29") *d1, inout("zmm30") *d2, inout("zmm31") *d3,
-            in("zmm8") _mm512_set1_epi8(0x03),
-            in("zmm9") _mm512_set1_epi8(0x0c),
-            in("zmm10") _mm512_set1_epi8(0x30),
-            in("zmm11") _mm512_set1_epi8(0xc0_u8 as i8),
+            in("zmm8") masks[0], in("zmm9") masks[1], in("zmm10") masks[2], in("zmm11") masks[3],
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
             out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
             options(nostack, readonly),
