@@ -23,7 +23,8 @@ struct Expected {
     stack: usize,
 }
 
-const EXPECTED: [Expected; 8] = [
+const EXPECTED: [Expected; 9] = [
+    Expected { function: "avx512::one_token", works: "vpdpbusd", share: 33, tile: 16, stack: 0 },
     Expected { function: "avx512::separate", works: "vpdpbusd", share: 15, tile: 16, stack: 0 },
     Expected { function: "avx512::shifted", works: "vpdpbusd", share: 30, tile: 24, stack: 0 },
     Expected { function: "avx512::lookup::rows", works: "vpermt2b|vpermi2b", share: 10, tile: 8, stack: 0 },
