@@ -31,6 +31,9 @@ pub fn not_over(input: &Path, output: &Path) -> Result<(), Diagnostic> {
 /// # Errors
 /// As [`write()`] would fail for these reasons.
 pub fn expect_place(path: &Path) -> Result<(), Diagnostic> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let found = if path.is_dir() { Err(folder_of_this_name()) } else { fs::metadata(folder).map(|_| ()) };
     found.map_err(|e| cannot_write(&e, path))

@@ -22,6 +22,7 @@ use crate::input;
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("default", include_str!("../../configs/pipelines/default.yaml")),
     ("debug", include_str!("../../configs/pipelines/debug.yaml")),
+    ("small-memory", include_str!("../../configs/pipelines/small-memory.yaml")),
 ];
 
 /// The longest pipeline file, in bytes.

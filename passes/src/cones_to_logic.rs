@@ -12,8 +12,8 @@
 //! Two samples are traced (all, where the batch size is fixed), and elements of one must not depend on another.
 //!
 //! Parameter: `binary_inputs`, that all inputs hold only 0 and 1 whatever their type, as networks of gates are exported
-//! that take bits as floats. A network then compares them with one half; other values give other results, and the graph remembers
-//! that under `ai.bitc.binary_inputs`.
+//! that take bits as floats. A network then compares them with one half; other values give other results, and the graph
+//! remembers that under `ai.bitc.binary_inputs`.
 //!
 //! Afterwards `reduce_sum` of groups of bits becomes `group_sum`, a division of it its `tau`, and comparisons of each
 //! feature with its thresholds a `thermometer`.

@@ -147,7 +147,7 @@ pub trait Kernels: FloatKernels {
     #[cfg(not(feature = "minimal"))]
     fn taps(&self, taps: Taps<'_>, padded: &mut [i8], places: &mut [i32], sums: &mut [i32]);
 
-    /// Whether there are instructions that [`Kernels::quads`] is made of.
+    /// Whether convolutions take less time by [`Kernels::quads`] than as products with rows of windows.
     #[cfg(not(feature = "minimal"))]
     fn has_quads(&self) -> bool;
 

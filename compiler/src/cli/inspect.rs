@@ -38,7 +38,7 @@ pub(super) struct Inspect {
     #[arg(long, value_name = "F")]
     dot: Option<PathBuf>,
     /// Write the summary as a page for a browser.
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", conflicts_with = "ir")]
     html: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
@@ -53,6 +53,10 @@ struct Seen {
     graph: Option<Graph>,
     summary: Summary,
     is_artifact: bool,
+}
+
+fn is_stdout(path: &Option<PathBuf>) -> bool {
+    path.as_deref() == Some(Path::new("-"))
 }
 
 impl Inspect {
@@ -85,7 +89,7 @@ impl Inspect {
         if self.json {
             return Ok(console.print_json(&seen.summary)?);
         }
-        if self.html.as_deref() == Some(Path::new("-")) {
+        if [&self.dot, &self.html].into_iter().any(is_stdout) {
             return Ok(());
         }
         Ok(console.print(&text(&source.name(), &seen))?)
@@ -93,9 +97,12 @@ impl Inspect {
 
     /// Standard output takes one result.
     fn expect_one_result(&self) -> Result<(), Diagnostic> {
-        let there = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
-        let results =
-            [("--dot", there(&self.dot)), ("--html", there(&self.html)), ("--json", self.json), ("--ir", self.ir)];
+        let results = [
+            ("--dot", is_stdout(&self.dot)),
+            ("--html", is_stdout(&self.html)),
+            ("--json", self.json),
+            ("--ir", self.ir),
+        ];
         let given: Vec<&str> = results.iter().filter(|(_, given)| *given).map(|(option, _)| *option).collect();
         match given[..] {
             [first, second, ..] => {

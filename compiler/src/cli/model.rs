@@ -105,7 +105,7 @@ impl ModelArgs {
         Ok(imported)
     }
 
-    /// For an artifact: nothing may be said about how a model is read.
+    /// For an artifact: nothing may be said about what a model's weights are.
     pub(super) fn expect_artifact(&self, file: &Path) -> Result<(), Diagnostic> {
         let given = [("--weights", self.weights.is_some()), ("--discretize", self.discretize)];
         match given.iter().find(|(_, given)| *given) {

@@ -287,6 +287,16 @@ fn quantisers_are_named_through_what_moves_integers() {
     let head = "head  conv2d -> bit_conv2d, ternary weights, one scale, 8-bit activations rounded as they are";
     assert!(text.contains(up) && text.contains(head), "{text}");
     bench.ok("verify m.bir m.bit");
+    // Where integers go through the pool, the artifact takes less memory.
+    let model = model.replace("%y = conv2d(%rows, %t) : f32[N, 2, 3, 7]", "%y = conv2d(%d, %t) : f32[N, 2, 3, 3]");
+    let model = model.replace("f32[N, 1, 2, 5]", "f32[N, 1, 2, 1]");
+    bench.write("m.bir", model.as_bytes());
+    let text = bench.ok("compile m.bir -o small.bit --pipeline small-memory --explain").stderr;
+    assert!(text.contains(up) && text.contains(head), "{text}");
+    bench.ok("verify m.bir small.bit");
+    let graph = bench.ok("inspect small.bit --ir").stdout;
+    let (quantiser, pool) = (graph.rfind("quantize_act").unwrap(), graph.rfind("max_pool2d").unwrap());
+    assert!(quantiser < pool, "{graph}");
 }
 
 #[test]

@@ -94,5 +94,8 @@ fn standard_output_takes_one_result() {
     let page = bench.ok("inspect mlp.yaml --html -").stdout;
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
     bench.ok("inspect mlp.yaml --html page.html --json").json();
+    let graph = bench.ok("inspect mlp.yaml --dot - --html page.html").stdout;
+    assert!(graph.starts_with("digraph") && graph.trim_end().ends_with('}'), "{graph}");
+    bench.fails("inspect mlp.yaml --ir --html page.html", 2, &["--html", "--ir"]);
     bench.fails("inspect mlp.yaml --dot ./mlp.yaml", 2, &["written over"]);
 }

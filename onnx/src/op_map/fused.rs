@@ -69,8 +69,8 @@ impl<'m> Activation<'m> {
             "Celu" => celu_of(cx, y, self.parameter(0)?),
             "ThresholdedRelu" => thresholded_relu_of(cx, y, self.parameter(0)?),
             "HardSigmoid" => hard_sigmoid_of(cx, y, self.parameter(0)?, self.parameter(1)?),
-            // The parameters of a product are alpha, beta, gamma; those of this one are alpha and gamma.
-            "Selu" => selu_of(cx, y, self.parameter(0)?, self.parameter(2)?),
+            // Its parameters are alpha and gamma; a product has alpha, beta and gamma.
+            "Selu" => selu_of(cx, y, self.parameter(0)?, self.parameter(self.parameters.len().max(2) - 1)?),
             "Clip" => {
                 let dtype = cx.dtype(y);
                 let (low, high) = (cx.scalar(dtype, self.parameter(0)?)?, cx.scalar(dtype, self.parameter(1)?)?);

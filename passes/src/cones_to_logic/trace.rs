@@ -390,6 +390,9 @@ fn picked_one_by_one(op: &GatherElements, inputs: &[Input], cx: &EvalCx<'_>, bit
         &[indices.dtype().size_bytes()],
         bits,
     )?;
+    if indices.len().saturating_mul(data.dims()[axis]) > MAX_ASSIGNMENTS {
+        return Err("its lines are too long".to_owned());
+    }
     let (size, stride) = (data.dtype().size_bytes(), data.dims()[axis + 1..].iter().product::<usize>());
     let (line, mut picked, mut first) = (Op::from(Gather { axis: 0 }), Vec::new(), 0);
     let (steps, data_steps) =

@@ -24,10 +24,10 @@ pub(super) fn constant_scale(g: &mut Editor<'_>, node: NodeId) -> Result<Replace
         let Some(number) = number(g, c).filter(|_| g.ty(result).shape == g.ty(q).shape) else {
             return Err(Miss::blocked("its scale is not one number"));
         };
-        let step = match divides {
-            true if number == 0.0 => return Err(Miss::blocked("it divides by zero")),
-            true => g.add_const("", Tensor::scalar((1.0 / number) as f32)),
-            false => c,
+        let step = match (divides, (1.0 / number) as f32) {
+            (true, step) if step.is_finite() && step != 0.0 => g.add_const("", Tensor::scalar(step)),
+            (true, _) => return Err(Miss::blocked("a division by it is no multiplication")),
+            (false, _) => c,
         };
         let shape = Shape(vec![Dim::from(1); g.ty(q).shape.rank()]);
         let scale = ones(g, step, shape)?;

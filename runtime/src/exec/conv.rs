@@ -111,8 +111,8 @@ pub(crate) fn bit_conv2d(frame: &mut Frame<'_, '_>, inst: &BitConv2d) -> Result<
 /// `bit_conv2d` and the quantiser behind it.
 pub(crate) fn bit_conv2d_quantize(frame: &mut Frame<'_, '_>, inst: &BitConv2dQuantize) -> Result<(), RunError> {
     frame.fill_with_scratch(inst.layer.y, |frame, q: &mut [i8], scratch| {
+        let mut values = [0f32; STRETCH];
         each_stretch(frame, &inst.layer, scratch, &mut |at, compute| {
-            let mut values = [0f32; STRETCH];
             let values = &mut values[..at.len()];
             compute(values);
             frame.kernels.codes(values, &inst.steps, &mut q[at]);
@@ -136,6 +136,7 @@ fn each_stretch(
     let per_pixel = q_scale.len() > 1 && q_scale.len() != images;
     let pixels: usize = frame.shape(inst.y)[2..].iter().product();
     let out_channels = frame.shape(inst.y)[1];
+    let mut biases = [0f32; STRETCH];
     windows(frame, inst, scratch, per_pixel.then_some(q_scale), &mut |at, products| {
         let n = match products {
             Products::Exact(sums) => sums.len(),
@@ -146,15 +147,17 @@ fn each_stretch(
             let o = at.first + channel;
             let scale = if scale.len() == 1 { scale[0] } else { scale[o] };
             let all = (at.image * out_channels + o) * pixels + at.pixel;
+            if let Some(bias) = bias {
+                biases[..at.rows.min(STRETCH)].fill(bias[o]);
+            }
             for first in (0..at.rows).step_by(STRETCH) {
                 let rows = first..at.rows.min(first + STRETCH);
                 store(all + rows.start..all + rows.end, &|y| match products {
                     Products::Exact(sums) => {
-                        let bias = bias.map(|bias| [bias[o]; STRETCH]);
                         let post = Post {
                             row_scale: &[q_scale],
                             scale: &[scale],
-                            bias: bias.as_ref().map(|bias| &bias[..y.len()]),
+                            bias: bias.map(|_| &biases[..y.len()]),
                             activation: inst.activation,
                         };
                         frame.kernels.post(&sums[channel * at.rows..][rows.clone()], y.len(), &post, y);

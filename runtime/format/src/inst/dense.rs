@@ -225,7 +225,8 @@ codes! {
 }
 
 instruction! {
-    /// Pooling over two-dimensional windows of `f32`, or of `i8` where the largest element is looked for. Whether the number of windows was rounded up shows in the shape of `y`.
+    /// Pooling over two-dimensional windows of `f32`, or of `i8` where the largest element is looked for. Whether the
+    /// number of windows was rounded up shows in the shape of `y`.
     Pool2d {
         /// The result, `[N, C, OH, OW]`.
         y: BufferId,

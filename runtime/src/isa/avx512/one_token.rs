@@ -1,7 +1,7 @@
 //! One token and a panel of ternary weights, in instructions that are laid out by hand.
 //!
-//! Each register of weights needs four AND and four products, which fill the four vector pipes of a core: two pipes
-//! multiply, so the loop runs at their rate only if nothing else delays them. What a compiler makes of the same steps
+//! Each register of weights needs four AND and four products. A core such as AMD's Zen 5 has four vector pipes, two of
+//! which multiply, so all of them are full and the loop runs at their rate only if nothing else delays them. What a compiler makes of the same steps
 //! loses time to where the loop begins and to requests for memory that come in a bunch. Here the loop begins with a line
 //! of code, a tile's ANDs come before its products, and a line is asked for after the products of the one at its distance.
 
