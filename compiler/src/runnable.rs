@@ -308,7 +308,7 @@ pub fn kernels_on(name: Option<&str>, threads: usize) -> Result<&'static dyn Ker
 const MAX_THREADS: usize = 256;
 
 /// Every instruction set that bitc has or may have kernels for.
-pub const ISAS: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+pub const ISAS: [&str; 5] = ["avx512", "avx2", "avx2-plain", "neon", "portable"];
 
 fn graph_port(graph: &Graph, value: bitc_ir::ValueId) -> Port {
     let value = graph.value(value);

@@ -203,7 +203,7 @@ impl FloatTile<'_> {
 /// having looked.
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// The name that users choose it by.
-    const NAME: &'static str;
+    fn name(self) -> &'static str;
 
     /// How many tokens [`Isa::planes`] takes at most.
     const TOKENS: usize;

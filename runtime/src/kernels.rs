@@ -198,7 +198,7 @@ impl fmt::Debug for dyn Kernels {
 
 impl<I: Samples> Kernels for I {
     fn name(&self) -> &'static str {
-        I::NAME
+        crate::isa::Isa::name(*self)
     }
 
     fn quantize(&self, x: &[f32], columns: usize, rule: &QuantizeRule, sharing: Sharing, out: Quantized<'_>) {
@@ -319,6 +319,7 @@ pub fn available() -> impl Iterator<Item = &'static dyn Kernels> {
     let vectors = [
         crate::isa::avx512::Avx512::detect().map(|isa| isa as &dyn Kernels),
         crate::isa::avx2::Avx2::detect().map(|isa| isa as &dyn Kernels),
+        crate::isa::avx2::Avx2::detect_plain().map(|isa| isa as &dyn Kernels),
     ];
     #[cfg(not(target_arch = "x86_64"))]
     let vectors = [];

@@ -1,4 +1,4 @@
-//! AVX2: 8 rows in a vector, sums in 16 bits for as long as they fit.
+//! AVX2: 8 rows in a vector, sums in 16 bits for as long as they fit. Where the CPU has AVX-VNNI, `vnni.rs` multiplies.
 //!
 //! One shift by 4 and one AND for each plane take the codes out of a byte; a plane that is not in the lowest bits of its
 //! half byte stays some power of two too large and is summed apart from the others. The largest of these sums grows by
@@ -17,6 +17,8 @@ use super::{FloatSums, FloatTile, Isa, PartSums, PlanesPart, PlanesTile, QuadTil
 
 mod float;
 mod quads;
+#[cfg(not(feature = "minimal"))]
+mod vnni;
 
 /// Groups of columns whose sums fit 16 bits: for both layouts 2 planes * 2 columns * 128 * the largest factor times the
 /// largest code is 4096, and the sum of 8 such is at least -32768.
@@ -24,17 +26,30 @@ const RUN: usize = 8;
 
 /// This CPU has AVX2.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2 {
+    /// It has AVX-VNNI as well. A minimal build does without.
+    vnni: bool,
+}
 
 impl Avx2 {
     /// The proof, where there is one.
     pub(crate) fn detect() -> Option<&'static Self> {
-        detect::found().avx2().then_some(&Self(()))
+        let found = detect::found();
+        if found.avx_vnni() { Some(&Self { vnni: true }) } else { found.avx2().then_some(&Self { vnni: false }) }
+    }
+
+    /// The same for a CPU that has AVX-VNNI, without it.
+    pub(crate) fn detect_plain() -> Option<&'static Self> {
+        detect::found().avx_vnni().then_some(&Self { vnni: false })
     }
 }
 
 impl Isa for Avx2 {
-    const NAME: &'static str = "avx2";
+    fn name(self) -> &'static str {
+        // What is left to CPUs without AVX-VNNI has a name of its own where there is more.
+        if self.vnni || !detect::found().avx_vnni() { "avx2" } else { "avx2-plain" }
+    }
+
     const TOKENS: usize = 4;
 
     #[inline(always)]
@@ -69,6 +84,11 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn planes(self, part: PlanesPart<'_>, sums: &mut [PartSums]) {
+        #[cfg(not(feature = "minimal"))]
+        if self.vnni {
+            // SAFETY: the feature was detected where `vnni` is set.
+            return unsafe { vnni::planes(part, sums) };
+        }
         // SAFETY: a value of this type exists only where the feature was detected.
         unsafe { planes(part, sums) }
     }

@@ -41,7 +41,10 @@ impl Avx512 {
 }
 
 impl Isa for Avx512 {
-    const NAME: &'static str = "avx512";
+    fn name(self) -> &'static str {
+        "avx512"
+    }
+
     const TOKENS: usize = if cfg!(feature = "minimal") { 4 } else { 13 };
 
     #[inline(always)]

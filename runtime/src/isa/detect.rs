@@ -12,11 +12,17 @@ const LOOKED: u8 = 1;
 const AVX2: u8 = 2;
 const AVX512: u8 = 4;
 const LOOKUP: u8 = 8;
+const AVX_VNNI: u8 = 16;
 
 impl Found {
     /// AVX2.
     pub(crate) fn avx2(self) -> bool {
         self.0 & AVX2 != 0
+    }
+
+    /// AVX2 and AVX-VNNI, which a minimal build makes no use of.
+    pub(crate) fn avx_vnni(self) -> bool {
+        !cfg!(feature = "minimal") && self.0 & AVX_VNNI != 0
     }
 
     /// AVX2, FMA and AVX-512 F, BW, VL, DQ and VNNI.
@@ -58,6 +64,10 @@ fn look() -> u8 {
     // The system saves the lower halves of the vectors, and the upper.
     if all(saved, &[1, 2]) && all(extended.ebx, &[5]) {
         found |= AVX2;
+        // The first leaf says whether there is a second one.
+        if extended.eax >= 1 && all(__cpuid_count(7, 1).eax, &[4]) {
+            found |= AVX_VNNI;
+        }
         // Masks and both parts of the wider vectors; then FMA; F, DQ, BW, VL; and VNNI.
         let wide = all(saved, &[5, 6, 7]) && all(general.ecx, &[12]);
         if wide && all(extended.ebx, &[16, 17, 30, 31]) && all(extended.ecx, &[11]) {
@@ -89,5 +99,7 @@ mod tests {
         let expected = (detected!("avx2"), avx512, avx512 && detected!("avx512vbmi") && detected!("gfni"));
         let found = found();
         assert_eq!((found.avx2(), found.avx512(), found.lookup()), expected);
+        let vnni = detected!("avx2") && detected!("avxvnni") && !cfg!(feature = "minimal");
+        assert_eq!(found.avx_vnni(), vnni);
     }
 }

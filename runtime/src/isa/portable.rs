@@ -13,7 +13,10 @@ use crate::kernels::math;
 pub(crate) struct Portable;
 
 impl Isa for Portable {
-    const NAME: &'static str = "portable";
+    fn name(self) -> &'static str {
+        "portable"
+    }
+
     const TOKENS: usize = 1;
 
     #[inline(always)]
