@@ -83,7 +83,9 @@ impl Bench {
     pub(crate) fn fed(&self, line: &str, bytes: &[u8]) -> Done {
         let mut command = self.command(line);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        // Who refuses the command line leaves without having read.
+        let written = child.stdin.take().unwrap().write_all(bytes);
+        assert!(written.as_ref().err().is_none_or(|e| e.kind() == ErrorKind::BrokenPipe), "{written:?}");
         Self::checked(child.wait_with_output().unwrap())
     }
 
